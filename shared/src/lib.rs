@@ -1,1 +1,12 @@
-//! .
+//! What both Plexus nodes share.
+//!
+//! A primary and a proxy differ in who calls them, never in what a call goes through. Everything a
+//! call meets therefore lives here once: the plain data of the contract (`model`), the pure checks
+//! over it (`gate`), the gates in their order ending in a permit (`admit`), the one pipeline
+//! (`invoke`), the software reached behind it (`source`, `transport`) and the record of it all
+//! (`audit`).
+
+pub mod clock;
+pub mod ids;
+pub mod model;
+pub mod secret;

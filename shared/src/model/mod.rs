@@ -1,0 +1,10 @@
+//! The contract's plain data: no behaviour beyond reading, writing and comparing itself.
+
+pub mod denial;
+pub mod entry;
+pub mod exposure;
+pub mod health;
+pub mod outcome;
+pub mod scope;
+pub mod trust;
+pub mod verb;
