@@ -1,0 +1,178 @@
+//! `/grants`: an agent asks, and looks at what it holds.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::trust::TrustWindow;
+use plexus_shared::model::verb::VerbSet;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::http::error::Failure;
+use crate::http::extract::session_header;
+use crate::http::{Services, extract};
+use crate::trust::narration::{MAX_PURPOSE, plain};
+use crate::trust::sessions::Session;
+use crate::trust::{Declined, GrantReply, Requested};
+
+/// The most capabilities one request may name.
+const MAX_ASKED: usize = 64;
+
+/// The body of `PUT /grants`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantRequest {
+    #[serde(default)]
+    session_id: Option<String>,
+    grants: BTreeMap<String, Asked>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Asked {
+    Word(Word),
+    Full(Box<Decision>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    Allow,
+    Deny,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Decision {
+    decision: Word,
+    #[serde(default)]
+    verbs: Option<VerbSet>,
+    #[serde(default)]
+    trust_window: Option<TrustWindow>,
+    #[serde(default)]
+    purpose: Option<String>,
+    #[serde(default)]
+    constraint: Option<Value>,
+}
+
+/// Asks for capabilities.
+pub async fn request(
+    State(services): State<Services>,
+    headers: HeaderMap,
+    extract::Json(body): extract::Json<GrantRequest>,
+) -> Result<Response, Failure> {
+    let named = session_header(&headers).or(body.session_id.as_deref());
+    let session = services.trust.session(named)?;
+    let bad = |message: String| Failure::malformed(StatusCode::BAD_REQUEST, message);
+    if body.grants.is_empty() || body.grants.len() > MAX_ASKED {
+        return Err(bad(format!("name 1 to {MAX_ASKED} capabilities in \"grants\"")));
+    }
+    let asked: Result<Vec<_>, _> = body.grants.into_iter().map(read).collect();
+    let reply = services.trust.request(&session, asked?).await.map_err(as_answered)?;
+    Ok(Json(answer(&services, reply)).into_response())
+}
+
+fn read((id, asked): (String, Asked)) -> Result<Requested, Failure> {
+    let full = match asked {
+        Asked::Word(decision) => {
+            let wanted = decision == Word::Allow;
+            return Ok(Requested { id, wanted, verbs: VerbSet::READ, window: None, purpose: None });
+        }
+        Asked::Full(full) => full,
+    };
+    if full.constraint.is_some_and(|constraint| !constraint.is_null()) {
+        // A narrowing that is not enforced would be a widening.
+        let message = format!("{id}: this gateway can not hold a constraint yet; ask without it");
+        return Err(Failure::malformed(StatusCode::BAD_REQUEST, message));
+    }
+    Ok(Requested {
+        id,
+        wanted: full.decision == Word::Allow,
+        verbs: full.verbs.unwrap_or(VerbSet::READ),
+        window: full.trust_window,
+        purpose: full.purpose.map(|purpose| plain(&purpose, MAX_PURPOSE)),
+    })
+}
+
+/// Here, what was asked wrongly is a 400, unknown ids included.
+fn as_answered(denial: Denial) -> Failure {
+    match denial.code {
+        Code::UnknownCapability | Code::SchemaValidationFailed => {
+            Failure::new(denial).with_status(StatusCode::BAD_REQUEST)
+        }
+        _ => Failure::new(denial),
+    }
+}
+
+fn answer(services: &Services, reply: GrantReply) -> Value {
+    let (mut body, declined) = match reply {
+        GrantReply::Token(token, declined) => (json!(token), declined),
+        GrantReply::Pending { item, narration, partial, declined } => {
+            let pending: Vec<_> = item.asks.iter().map(|ask| &ask.id).collect();
+            let mut body = json!({
+                "status": "grant_pending_user",
+                "pendingId": item.id,
+                "pending": pending,
+                "statusUrl": format!("{}/grants/status?pendingId={}", services.base_url, item.id),
+                "approvalUrl": format!("{}/admin#pending/{}", services.base_url, item.id),
+                "pendingNarration": narration,
+            });
+            if let Some(token) = partial {
+                body["partialToken"] = json!(token);
+            }
+            (body, declined)
+        }
+    };
+    add_declined(&mut body, &declined);
+    body
+}
+
+fn add_declined(body: &mut Value, declined: &[Declined]) {
+    if !declined.is_empty() {
+        body["declined"] = json!(declined);
+    }
+}
+
+/// Lists what the caller holds.
+pub async fn list(State(services): State<Services>, session: Session) -> Json<Value> {
+    Json(json!({ "grants": services.trust.standing(Some(&session.agent)) }))
+}
+
+/// The query of `GET /grants/status`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusQuery {
+    pending_id: String,
+}
+
+/// Tells the session that asked how far its question has come. For anyone else, and for an id that
+/// never was, the answer is the same.
+pub async fn status(
+    State(services): State<Services>,
+    session: Session,
+    query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Value>, Failure> {
+    let refused = || {
+        let message = "no request of this session has this id; send the pendingId it was given";
+        Failure::new(Denial::new(Code::GrantRequired, message)).with_status(StatusCode::FORBIDDEN)
+    };
+    let Query(query) = query.map_err(|_| {
+        Failure::malformed(StatusCode::BAD_REQUEST, "name the request: ?pendingId=pend_…")
+    })?;
+    let status = services.trust.status(&session, &query.pending_id).ok_or_else(refused)?;
+    let capabilities: Vec<_> = status.item.asks.iter().map(|ask| &ask.id).collect();
+    let mut body = json!({
+        "pendingId": status.item.id,
+        "state": status.item.state,
+        "capabilities": capabilities,
+        "pendingNarration": status.narration,
+    });
+    if let Some(token) = status.token {
+        body["token"] = json!(token);
+    }
+    Ok(Json(body))
+}

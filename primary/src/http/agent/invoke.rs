@@ -1,0 +1,95 @@
+//! `POST /invoke`: one call, always answered in one shape.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use plexus_shared::admit::authority::Authority;
+use plexus_shared::ids::CorrelationId;
+use plexus_shared::invoke::{Call, DEFAULT_DEADLINE};
+use plexus_shared::model::denial::{Code, Denial, Links};
+use plexus_shared::model::outcome::Reply;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::http::Services;
+use crate::http::error::{Failure, Framing, Invoked};
+use crate::http::extract::{MAX_INVOKE_BODY, bearer, read_json};
+
+/// The longest capability id that is looked up, in bytes.
+const MAX_ID: usize = 512;
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 200;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InvokeRequest {
+    id: String,
+    #[serde(default)]
+    input: Option<Box<RawValue>>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
+}
+
+/// Makes one call.
+pub async fn call(
+    State(services): State<Services>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let framed = |failure: Failure| failure.framed(Framing::Invoke);
+    let bytes = read_json(&headers, body, MAX_INVOKE_BODY).await.map_err(framed)?;
+    let request = read(&bytes).map_err(framed)?;
+    let token = match bearer(&headers).map(|bearer| services.trust.keys().verify(bearer)) {
+        Some(Ok(token)) => token,
+        missing => {
+            let message = match missing {
+                Some(_) => "the bearer token is not one of this gateway's; ask for one first",
+                None => "a call needs a scoped token: handshake, then ask with PUT /grants",
+            };
+            let mut denial = Denial::new(Code::GrantRequired, message).about(&request.id);
+            denial.links = ask_links(&services);
+            return Ok(Invoked(Reply::edge(request.id, denial)).into_response());
+        }
+    };
+    let call = Call {
+        id: request.id,
+        input: request.input.unwrap_or_else(empty_object),
+        correlation: CorrelationId::fresh(services.clock.now()),
+        idempotency_key: request.idempotency_key,
+        deadline: DEFAULT_DEADLINE,
+    };
+    let mut reply = services.pipeline.invoke(Authority::Agent(token), call).await;
+    if let Err(denial) = &mut reply.outcome
+        && denial.code == Code::GrantRequired
+    {
+        denial.links = ask_links(&services);
+    }
+    Ok(Invoked(reply).into_response())
+}
+
+fn read(bytes: &Bytes) -> Result<InvokeRequest, Failure> {
+    let bad = |message: String| Failure::malformed(StatusCode::BAD_REQUEST, message);
+    let request: InvokeRequest = serde_json::from_slice(bytes)
+        .map_err(|error| bad(format!("send {{\"id\": …, \"input\": {{…}}}}: {error}")))?;
+    if request.id.len() > MAX_ID {
+        return Err(bad(format!("an id has at most {MAX_ID} bytes")));
+    }
+    if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
+        return Err(bad(format!("an idempotencyKey has 1 to {MAX_KEY} bytes")));
+    }
+    Ok(request)
+}
+
+fn empty_object() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).unwrap_or_default()
+}
+
+fn ask_links(services: &Services) -> Links {
+    Links {
+        grant_request_url: Some(format!("{}/grants", services.base_url)),
+        session_header: Some("X-Plexus-Session".to_owned()),
+        ..Links::default()
+    }
+}

@@ -1,0 +1,111 @@
+//! Reading requests: bounded, in time, of the right type, or refused.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::secret::{Credential, CredentialKind};
+use serde::de::DeserializeOwned;
+
+use super::Services;
+use super::error::Failure;
+use crate::trust::sessions::Session;
+
+/// The largest body of a request, in bytes.
+pub const MAX_BODY: usize = 1 << 20;
+/// The largest body of a call, in bytes.
+pub const MAX_INVOKE_BODY: usize = 10 << 20;
+/// How long a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The header that carries a session's id.
+pub const SESSION_HEADER: &str = "x-plexus-session";
+/// The header that carries the owner's key.
+pub const KEY_HEADER: &str = "x-plexus-connection-key";
+
+/// Reads a JSON body of at most `limit` bytes.
+///
+/// # Errors
+/// 415 for another content type, 413 beyond the limit, 408 when it takes too long, 400 when it breaks
+/// off.
+pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let message = "send the body as Content-Type: application/json";
+        return Err(Failure::malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    let read = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await;
+    match read {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            let message = format!("the body may have at most {limit} bytes");
+            Err(Failure::malformed(StatusCode::PAYLOAD_TOO_LARGE, message))
+        }
+        Ok(Err(_)) => Err(Failure::malformed(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => {
+            Err(Failure::malformed(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"))
+        }
+    }
+}
+
+/// A JSON body of an ordinary request.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Services> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &Services) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_json(&parts.headers, body, MAX_BODY).await?;
+        let value = serde_json::from_slice(&bytes);
+        value.map(Json).map_err(|error| {
+            let message = format!("the body has not the asked shape: {error}");
+            Failure::malformed(StatusCode::BAD_REQUEST, message)
+        })
+    }
+}
+
+/// The text of an `Authorization: Bearer`, when there is exactly one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, second) = (all.next()?, all.next());
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    (second.is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
+}
+
+/// The session named in the header.
+pub fn session_header(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SESSION_HEADER)?.to_str().ok()
+}
+
+impl FromRequestParts<Services> for Session {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Failure> {
+        Ok(services.trust.session(session_header(&parts.headers))?)
+    }
+}
+
+/// Proof that the request carried the owner's key.
+pub struct Owner(());
+
+impl FromRequestParts<Services> for Owner {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Failure> {
+        let shown = parts.headers.get(KEY_HEADER).and_then(|key| key.to_str().ok());
+        let key = shown.and_then(|key| Credential::parse(CredentialKind::ConnectionKey, key));
+        if key.is_some_and(|key| key.matches(&services.connection_key)) {
+            return Ok(Self(()));
+        }
+        super::admin::record_failure(services)?;
+        let message = "this route is the owner's; send X-Plexus-Connection-Key";
+        Err(Failure::new(Denial::new(Code::SessionExpired, message)))
+    }
+}

@@ -1,0 +1,66 @@
+//! Every route there is.
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::routing::{delete, get, post};
+use plexus_shared::model::denial::Code;
+
+use super::error::Failure;
+use super::guard::{Guard, stand};
+use super::{Services, admin, agent};
+
+/// The routes over `services`, behind `guard`.
+pub fn router(services: Services, guard: Guard) -> Router {
+    Router::new()
+        .merge(agent_plane())
+        .nest("/admin/api", admin_plane())
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(services)
+        .layer(middleware::from_fn_with_state(guard, stand))
+}
+
+fn agent_plane() -> Router<Services> {
+    Router::new()
+        .route("/.well-known/plexus", get(agent::well_known::show))
+        .route("/agents/enroll", post(agent::enroll::redeem))
+        .route("/link/handshake", post(agent::handshake::open))
+        .route("/manifest", get(agent::handshake::manifest))
+        .route("/grants", get(agent::grants::list).put(agent::grants::request))
+        .route("/grants/status", get(agent::grants::status))
+        .route("/invoke", post(agent::invoke::call))
+}
+
+fn admin_plane() -> Router<Services> {
+    Router::new()
+        .route("/agents/connect", post(admin::agents::connect))
+        .route("/agents/enrollments", get(admin::agents::list))
+        .route("/pending", get(admin::pending::list))
+        .route("/pending/{id}", post(admin::pending::answer))
+        .route("/grants", get(admin::agents::grants))
+        .route("/capabilities", get(admin::exposure::capabilities))
+        .route("/exposure", get(admin::exposure::rules).put(admin::exposure::replace))
+        .route("/exposure/{*pattern}", post(admin::exposure::set))
+        .route("/sources", get(admin::sources::list).post(admin::sources::add))
+        .route("/sources/{id}", delete(admin::sources::remove))
+        .route("/mesh", get(admin::mesh::show))
+        .route("/mesh/invite", post(admin::mesh::invite))
+        .route("/mesh/join-token", post(admin::mesh::invite))
+        .route("/audit", get(admin::audit::query))
+        .route("/audit/verify", get(admin::audit::verify))
+        .route("/status", get(admin::status::show))
+}
+
+async fn nothing_here() -> Failure {
+    let denial = plexus_shared::model::denial::Denial::new(
+        Code::UnknownCapability,
+        "there is no such route; GET /.well-known/plexus lists them",
+    );
+    Failure::new(denial).with_status(StatusCode::NOT_FOUND)
+}
+
+async fn wrong_method() -> Failure {
+    let message = "this route takes another method; GET /.well-known/plexus lists them";
+    Failure::malformed(StatusCode::METHOD_NOT_ALLOWED, message)
+}

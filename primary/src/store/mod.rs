@@ -1,0 +1,130 @@
+//! What the primary keeps: one SQLite file, one thread that writes it.
+//!
+//! Everything is read once, at the start ([`Kept`]); afterwards memory is the truth that calls read and
+//! this is the truth that survives. A change is a list of [`Change`]s committed as one transaction; its
+//! caller goes on when the commit is on disk. No call of an agent waits here.
+
+mod read;
+pub mod rows;
+mod schema;
+mod write;
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use read::Kept;
+pub use write::Change;
+
+/// Changes that may wait for the writer before callers wait for a place.
+const QUEUE: usize = 256;
+
+/// Why something could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file can't be read or written.
+    #[error("state.db: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file is of a version this program does not know, or is damaged.
+    #[error("state.db can't be brought up to date: {0}")]
+    Migration(#[from] rusqlite_migration::Error),
+    /// A row that this program would not have written.
+    #[error("state.db is damaged: {0}; restore it from a backup, or move it away to start anew")]
+    Damaged(String),
+    /// The writer thread could not be started or has ended.
+    #[error("the state writer is not running")]
+    Stopped,
+}
+
+type Job = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);
+
+/// The handle of the writer thread. Dropping it ends the thread once what was handed in is written.
+pub struct Store {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens (or makes) the file, brings it up to date, reads all of it and starts the writer.
+    ///
+    /// # Errors
+    /// When the file is unreadable, damaged, or of a later version.
+    pub fn open(path: &Path) -> Result<(Self, Kept), StoreError> {
+        let mut connection = Connection::open(path)?;
+        schema::prepare(&mut connection)?;
+        let kept = Kept::read(&connection)?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("plexus-store".into())
+            .spawn(move || write_until_closed(connection, queue))
+            .map_err(|_| StoreError::Stopped)?;
+        Ok((Self { jobs: Some(jobs), thread: Some(thread) }, kept))
+    }
+
+    /// Commits `changes` as one transaction: all of them, on disk, or none.
+    ///
+    /// # Errors
+    /// When they could not be written; nothing was.
+    pub async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Stopped)?;
+        let (done, outcome) = oneshot::channel();
+        jobs.send((changes, done)).await.map_err(|_| StoreError::Stopped)?;
+        outcome.await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the writer was its callers' error already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_until_closed(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
+    while let Some((changes, done)) = queue.blocking_recv() {
+        let outcome = write::commit(&mut connection, &changes);
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "a change could not be kept");
+        }
+        // The caller may have gone; the change is kept all the same.
+        let _ = done.send(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::rows::SourceRow;
+    use super::*;
+    use plexus_shared::model::exposure::ExposureRule;
+
+    #[tokio::test]
+    async fn what_was_committed_is_there_after_a_restart_and_what_failed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let (store, kept) = Store::open(&path).unwrap();
+        assert!(kept.sources.is_empty());
+        let source = SourceRow {
+            id: "notes".parse().unwrap(),
+            kind: "workspace".into(),
+            label: None,
+            enabled: true,
+            config: serde_json::json!({"path": "/x"}),
+        };
+        let rule = ExposureRule { pattern: "a*".into(), enabled: false };
+        let changes = vec![Change::PutSource(source.clone()), Change::SetRules(vec![rule.clone()])];
+        store.commit(changes).await.unwrap();
+        let orphan = Change::PutCursor { workload: "nowhere".parse().unwrap(), origin_seq: 1, log_seq: 1 };
+        let failed = store.commit(vec![Change::DropSource(source.id.clone()), orphan]).await;
+        assert!(failed.is_err(), "a cursor needs its workload");
+        drop(store);
+        let (_store, kept) = Store::open(&path).unwrap();
+        assert_eq!(kept.sources, vec![source]);
+        assert_eq!(kept.rules, vec![rule]);
+    }
+}

@@ -1,0 +1,180 @@
+//! Everything that is kept, read once at the start.
+
+use plexus_mesh_proto::address::WorkloadName;
+use plexus_mesh_proto::identity::PublicKey;
+use plexus_shared::clock::Timestamp;
+use plexus_shared::model::exposure::ExposureRule;
+use plexus_shared::model::trust::Grant;
+use plexus_shared::secret::CredentialHash;
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::de::DeserializeOwned;
+
+use super::StoreError;
+use super::rows::{AgentRow, CursorRow, PendingRow, SourceRow, TicketRow, WorkloadRow};
+
+/// All that survived.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Agents.
+    pub agents: Vec<AgentRow>,
+    /// Codes that were redeemed.
+    pub spent_codes: Vec<CredentialHash>,
+    /// Grants.
+    pub grants: Vec<Grant>,
+    /// Pending items, answered ones too.
+    pub pending: Vec<PendingRow>,
+    /// Exposure rules in order.
+    pub rules: Vec<ExposureRule>,
+    /// Sources.
+    pub sources: Vec<SourceRow>,
+    /// Join tickets.
+    pub tickets: Vec<TicketRow>,
+    /// Workloads.
+    pub workloads: Vec<WorkloadRow>,
+    /// How far each workload's audit is mirrored.
+    pub cursors: Vec<(WorkloadName, CursorRow)>,
+    /// The highest manifest revision that may have been shown.
+    pub revision: u64,
+}
+
+impl Kept {
+    pub(super) fn read(db: &Connection) -> Result<Self, StoreError> {
+        Ok(Self {
+            agents: all(db, "SELECT * FROM agent", agent)?,
+            spent_codes: all(db, "SELECT hash FROM spent_code", |row| {
+                Ok(CredentialHash::from_bytes(row.get(0)?))
+            })?,
+            grants: all(db, "SELECT * FROM grant_", grant)?,
+            pending: all(db, "SELECT * FROM pending", pending)?,
+            rules: all(db, "SELECT pattern, enabled FROM exposure_rule ORDER BY position", |row| {
+                Ok(ExposureRule { pattern: row.get(0)?, enabled: row.get(1)? })
+            })?,
+            sources: all(db, "SELECT * FROM source ORDER BY id", source)?,
+            tickets: all(db, "SELECT * FROM ticket", ticket)?,
+            workloads: all(db, "SELECT * FROM workload ORDER BY name", workload)?,
+            cursors: all(db, "SELECT * FROM audit_cursor", |row| {
+                let cursor = CursorRow { origin_seq: row.get(1)?, log_seq: row.get(2)? };
+                Ok((text(row, 0)?, cursor))
+            })?,
+            revision: db
+                .query_row("SELECT value FROM counter WHERE name = 'revision'", [], |row| row.get(0))
+                .optional()?
+                .unwrap_or(0),
+        })
+    }
+}
+
+fn all<T>(
+    db: &Connection,
+    sql: &str,
+    read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = db.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(read(row)?);
+    }
+    Ok(out)
+}
+
+fn damaged(row: &Row<'_>, column: usize, why: impl std::fmt::Display) -> StoreError {
+    let name = row.as_ref().column_name(column).unwrap_or("?").to_owned();
+    StoreError::Damaged(format!("column {name}: {why}"))
+}
+
+/// A column that holds an identifier.
+fn text<T>(row: &Row<'_>, column: usize) -> Result<T, StoreError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let text: String = row.get(column)?;
+    text.parse().map_err(|why| damaged(row, column, why))
+}
+
+/// A column that holds a bare model word.
+fn word<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
+    let text: String = row.get(column)?;
+    serde_json::from_value(serde_json::Value::String(text)).map_err(|why| damaged(row, column, why))
+}
+
+/// A column that holds JSON.
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|why| damaged(row, column, why))
+}
+
+fn time(row: &Row<'_>, column: usize) -> Result<Timestamp, StoreError> {
+    Ok(Timestamp::from_millis(row.get(column)?))
+}
+
+fn maybe_time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreError> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+fn agent(row: &Row<'_>) -> Result<AgentRow, StoreError> {
+    let code_hash: Option<[u8; 32]> = row.get(4)?;
+    let code_expires = maybe_time(row, 5)?;
+    Ok(AgentRow {
+        id: text(row, 0)?,
+        kind: word(row, 1)?,
+        label: row.get(2)?,
+        issued_at: time(row, 3)?,
+        code: code_hash.map(CredentialHash::from_bytes).zip(code_expires),
+        pat: row.get::<_, Option<[u8; 32]>>(6)?.map(CredentialHash::from_bytes),
+        redeemed_at: maybe_time(row, 7)?,
+    })
+}
+
+fn grant(row: &Row<'_>) -> Result<Grant, StoreError> {
+    Ok(Grant {
+        agent: text(row, 0)?,
+        capability: text(row, 1)?,
+        verbs: json(row, 2)?,
+        granted_at: time(row, 3)?,
+        expires_at: time(row, 4)?,
+        window: json(row, 5)?,
+    })
+}
+
+fn pending(row: &Row<'_>) -> Result<PendingRow, StoreError> {
+    Ok(PendingRow {
+        id: text(row, 0)?,
+        agent: text(row, 1)?,
+        session: text(row, 2)?,
+        state: word(row, 3)?,
+        created_at: time(row, 4)?,
+        expires_at: time(row, 5)?,
+        asks: json(row, 6)?,
+    })
+}
+
+fn source(row: &Row<'_>) -> Result<SourceRow, StoreError> {
+    Ok(SourceRow {
+        id: text(row, 0)?,
+        kind: row.get(1)?,
+        label: row.get(2)?,
+        enabled: row.get(3)?,
+        config: json(row, 4)?,
+    })
+}
+
+fn ticket(row: &Row<'_>) -> Result<TicketRow, StoreError> {
+    Ok(TicketRow {
+        token_hash: row.get(0)?,
+        workload: text(row, 1)?,
+        class: word(row, 2)?,
+        expires_at: time(row, 3)?,
+        consumed_at: maybe_time(row, 4)?,
+        expose: json(row, 5)?,
+    })
+}
+
+fn workload(row: &Row<'_>) -> Result<WorkloadRow, StoreError> {
+    Ok(WorkloadRow {
+        name: text(row, 0)?,
+        public_key: PublicKey::from_bytes(row.get(1)?),
+        class: word(row, 2)?,
+        joined_at: time(row, 3)?,
+    })
+}

@@ -1,0 +1,100 @@
+//! The tables, as a list of steps that only grows.
+
+use rusqlite::Connection;
+use rusqlite_migration::{M, Migrations};
+
+use super::StoreError;
+
+const STEPS: &[M<'_>] = &[M::up(
+    "CREATE TABLE agent (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        label TEXT,
+        issued_at INTEGER NOT NULL,
+        code_hash BLOB UNIQUE,
+        code_expires_at INTEGER,
+        pat_hash BLOB UNIQUE,
+        redeemed_at INTEGER
+    ) STRICT;
+    CREATE TABLE spent_code (
+        hash BLOB PRIMARY KEY,
+        spent_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE grant_ (
+        agent TEXT NOT NULL REFERENCES agent (id) ON DELETE CASCADE,
+        capability TEXT NOT NULL,
+        verbs TEXT NOT NULL,
+        granted_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        window TEXT NOT NULL,
+        PRIMARY KEY (agent, capability)
+    ) STRICT;
+    CREATE TABLE pending (
+        id TEXT PRIMARY KEY,
+        agent TEXT NOT NULL REFERENCES agent (id) ON DELETE CASCADE,
+        session TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        asks TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE exposure_rule (
+        position INTEGER PRIMARY KEY,
+        pattern TEXT NOT NULL,
+        enabled INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE source (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        label TEXT,
+        enabled INTEGER NOT NULL,
+        config TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE ticket (
+        token_hash BLOB PRIMARY KEY,
+        workload TEXT NOT NULL,
+        class TEXT NOT NULL,
+        expires_at INTEGER NOT NULL,
+        consumed_at INTEGER,
+        expose TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE workload (
+        name TEXT PRIMARY KEY,
+        public_key BLOB NOT NULL UNIQUE,
+        class TEXT NOT NULL,
+        joined_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE audit_cursor (
+        workload TEXT PRIMARY KEY REFERENCES workload (name) ON DELETE CASCADE,
+        origin_seq INTEGER NOT NULL,
+        log_seq INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE counter (
+        name TEXT PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) STRICT;",
+)];
+
+/// Makes `connection` durable and brings its tables up to date.
+pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if sound != "ok" {
+        return Err(StoreError::Damaged(sound));
+    }
+    Migrations::from_slice(STEPS).to_latest(connection)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_steps_apply_in_order() {
+        Migrations::from_slice(STEPS).validate().unwrap();
+    }
+}

@@ -1,0 +1,269 @@
+//! Connecting an agent, its enrollment, its handshake.
+
+use std::time::Duration;
+
+use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::sensitivity::{Picker, choose_window};
+use plexus_shared::ids::{AgentId, CapabilityId};
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::trust::{Grant, TrustWindow};
+use plexus_shared::model::verb::{Verb, VerbSet};
+use plexus_shared::secret::{Credential, CredentialKind};
+use serde_json::json;
+
+use super::ledger::merge;
+use super::sessions::Session;
+use super::{ChangeError, Trust};
+use crate::store::Change;
+use crate::store::rows::{AgentKind, AgentRow};
+
+/// A capability an agent starts with.
+#[derive(Clone, Debug)]
+pub struct StartingCapability {
+    /// Which; present entries only, shown or not.
+    pub id: String,
+    /// With which verbs; all the entry has when absent.
+    pub verbs: Option<VerbSet>,
+    /// For how long.
+    pub window: Option<TrustWindow>,
+}
+
+/// The owner's order to connect an agent.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// Its name.
+    pub agent: AgentId,
+    /// What it is.
+    pub kind: AgentKind,
+    /// The owner's word for it.
+    pub label: Option<String>,
+    /// What it starts with.
+    pub capabilities: Vec<StartingCapability>,
+    /// How long its code can be redeemed; the default when absent.
+    pub code_ttl: Option<Duration>,
+}
+
+/// An agent that was connected.
+#[derive(Debug)]
+pub struct Connected {
+    /// The one-time code, shown now and never again.
+    pub code: Credential,
+    /// When the code ends.
+    pub expires_at: Timestamp,
+    /// What it holds from the start.
+    pub granted: Vec<Grant>,
+    /// What it was not given, and why.
+    pub skipped: Vec<(String, String)>,
+}
+
+/// Why an agent was not connected. Nothing was created.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// These ids are not there.
+    #[error("there is no such capability: {}; see `plexus exposure`", .0.join(", "))]
+    Unknown(Vec<String>),
+    /// These verbs are not the entry's.
+    #[error("{id} does not have the verb(s) {asked}; it has {has}")]
+    Verbs {
+        /// The capability.
+        id: String,
+        /// What was asked.
+        asked: VerbSet,
+        /// What it has.
+        has: VerbSet,
+    },
+    /// It could not be recorded or kept.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+/// A redeemed enrollment.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// The durable credential, shown now and never again.
+    pub pat: Credential,
+    /// Whose it is.
+    pub agent: AgentId,
+}
+
+/// Why a code was not redeemed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnrollError {
+    /// Not a code at all.
+    #[error("the body must be {{\"code\": \"plx_enroll_…\"}}")]
+    Malformed,
+    /// No one was given this code, or a newer one replaced it.
+    #[error("this enrollment code is not known; ask the owner for a new one")]
+    UnknownCode,
+    /// Too late.
+    #[error("this enrollment code has expired; ask the owner for a new one")]
+    CodeExpired,
+    /// It was redeemed before.
+    #[error("this enrollment code was redeemed before; ask the owner for a new one")]
+    CodeConsumed,
+    /// It could not be kept; the code still works.
+    #[error("the enrollment could not be kept; the code is unconsumed, so try again")]
+    PersistFailed,
+}
+
+impl Trust {
+    /// Connects an agent: its starting grants, and a one-time code. The code an agent of the same name
+    /// had before is dead; its PAT lives until the new code is redeemed. Execute legs are never
+    /// standing, so they are skipped.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; nothing was created.
+    pub async fn connect(&self, order: Connect) -> Result<Connected, ConnectError> {
+        let _gate = self.gate.lock().await;
+        let now = self.now();
+        let (granted, skipped) = self.starting_grants(&order, now)?;
+        let code = Credential::generate(CredentialKind::EnrollmentCode);
+        let expires_at = now.plus(order.code_ttl.unwrap_or(self.lifetimes.code));
+        let known = self.ledger().agent(&order.agent).cloned();
+        let row = AgentRow {
+            id: order.agent.clone(),
+            kind: order.kind,
+            label: order.label.or_else(|| known.as_ref().and_then(|row| row.label.clone())),
+            issued_at: now,
+            code: Some((code.hash(), expires_at)),
+            pat: known.as_ref().and_then(|row| row.pat),
+            redeemed_at: known.as_ref().and_then(|row| row.redeemed_at),
+        };
+        let record = Record::new(EventType::AgentConnect)
+            .agent(order.agent.as_str())
+            .outcome(RecordOutcome::Ok)
+            .detail(json!({
+                "agentType": order.kind,
+                "codeExpiresAt": expires_at,
+                "granted": granted.iter().map(describe).collect::<Vec<_>>(),
+                "skipped": skipped,
+            }));
+        let mut changes = vec![Change::PutAgent(row)];
+        changes.extend(granted.iter().cloned().map(Change::PutGrant));
+        self.change(record, changes).await?;
+        Ok(Connected { code, expires_at, granted, skipped })
+    }
+
+    #[allow(clippy::type_complexity, reason = "the two lists a connection is answered with")]
+    fn starting_grants(
+        &self,
+        order: &Connect,
+        now: Timestamp,
+    ) -> Result<(Vec<Grant>, Vec<(String, String)>), ConnectError> {
+        let catalog = self.registry.catalog();
+        let missing = order.capabilities.iter().filter(|cap| catalog.get(&cap.id).is_none());
+        let missing: Vec<_> = missing.map(|cap| cap.id.clone()).collect();
+        if !missing.is_empty() {
+            return Err(ConnectError::Unknown(missing));
+        }
+        let ledger = self.ledger();
+        let (mut granted, mut skipped) = (Vec::new(), Vec::new());
+        for cap in &order.capabilities {
+            let Some(listed) = catalog.get(&cap.id) else { continue };
+            let definition = &listed.target.definition;
+            let asked = cap.verbs.unwrap_or(definition.grants);
+            if asked.is_empty() || !definition.grants.covers(asked) {
+                let (id, has) = (cap.id.clone(), definition.grants);
+                return Err(ConnectError::Verbs { id, asked, has });
+            }
+            if asked.contains(Verb::Execute) {
+                let why = "execute is approved for each use and can not be granted ahead";
+                skipped.push((cap.id.clone(), why.to_owned()));
+                continue;
+            }
+            let class = listed.target.posture.provenance;
+            let window = choose_window(Picker::Owner, class, asked, cap.window);
+            if window == TrustWindow::Once {
+                let why = "a single use can not be granted ahead; it is approved when asked for";
+                skipped.push((cap.id.clone(), why.to_owned()));
+                continue;
+            }
+            let held = ledger.standing(&order.agent, &definition.id, now);
+            granted.push(merge(held, &order.agent, &definition.id, asked, window, now));
+        }
+        Ok((granted, skipped))
+    }
+
+    /// Redeems a one-time code for the agent's own durable credential. Of any number of attempts at
+    /// once, one succeeds.
+    ///
+    /// # Errors
+    /// See [`EnrollError`].
+    pub async fn enroll(&self, code: &str) -> Result<Enrolled, EnrollError> {
+        let code = Credential::parse(CredentialKind::EnrollmentCode, code)
+            .ok_or(EnrollError::Malformed)?
+            .hash();
+        let _gate = self.gate.lock().await;
+        let now = self.now();
+        let row = {
+            let ledger = self.ledger();
+            match ledger.by_code(&code).cloned() {
+                Some(row) => row,
+                None if ledger.spent(&code) => return Err(EnrollError::CodeConsumed),
+                None => return Err(EnrollError::UnknownCode),
+            }
+        };
+        if row.code.is_none_or(|(_, expires_at)| expires_at <= now) {
+            return Err(EnrollError::CodeExpired);
+        }
+        let pat = Credential::generate(CredentialKind::AgentPat);
+        let agent = row.id.clone();
+        let row =
+            AgentRow { code: None, pat: Some(pat.hash()), redeemed_at: Some(now), ..row };
+        let record = Record::new(EventType::AgentEnroll)
+            .agent(agent.as_str())
+            .outcome(RecordOutcome::Ok);
+        let changes = vec![Change::PutAgent(row), Change::SpendCode(code, now)];
+        self.change(record, changes).await.map_err(|error| {
+            tracing::error!(%error, "an enrollment failed");
+            EnrollError::PersistFailed
+        })?;
+        Ok(Enrolled { pat, agent })
+    }
+
+    /// Opens a session for the agent whose PAT this is. What the client says of its own name decides
+    /// nothing; it is kept in the record.
+    ///
+    /// # Errors
+    /// `session_expired` for anything that is not a live PAT; `internal_error` when it could not be
+    /// recorded.
+    pub fn handshake(&self, pat: &str, client: serde_json::Value) -> Result<Session, Denial> {
+        let agent = Credential::parse(CredentialKind::AgentPat, pat)
+            .and_then(|pat| self.ledger().by_pat(&pat.hash()).map(|row| row.id.clone()));
+        let Some(agent) = agent else {
+            let record = Record::new(EventType::AuthFailed)
+                .outcome(RecordOutcome::Denied)
+                .detail(json!({"at": "handshake"}));
+            self.audit.append(record).map_err(ChangeError::from)?;
+            let message = "this is not a live agent credential; send Authorization: Bearer \
+                           plx_agent_…, or enroll with a new code from the owner";
+            return Err(Denial::new(Code::SessionExpired, message));
+        };
+        let now = self.now();
+        let session = self.sessions.open(agent, now, now.plus(self.lifetimes.session));
+        let record = Record::new(EventType::Handshake)
+            .agent(session.agent.as_str())
+            .session(&session.id)
+            .outcome(RecordOutcome::Ok)
+            .detail(json!({ "client": client }));
+        self.audit.append(record).map_err(ChangeError::from)?;
+        Ok(session)
+    }
+
+    /// The live session `id`.
+    ///
+    /// # Errors
+    /// `session_expired` when there is none.
+    pub fn session(&self, id: Option<&str>) -> Result<Session, Denial> {
+        id.and_then(|id| self.sessions.live(id, self.now())).ok_or_else(|| {
+            let message = "no live session; handshake, then send its id as X-Plexus-Session";
+            Denial::new(Code::SessionExpired, message)
+        })
+    }
+}
+
+pub(super) fn describe(grant: &Grant) -> serde_json::Value {
+    let capability: &CapabilityId = &grant.capability;
+    json!({"id": capability, "verbs": grant.verbs, "window": grant.window, "expiresAt": grant.expires_at})
+}

@@ -1,0 +1,73 @@
+//! Who decides whether an agent gets what it asks for. The seam between asking and granting.
+
+use plexus_shared::model::trust::Provenance;
+use plexus_shared::model::verb::VerbSet;
+
+/// What is asked, as plain facts.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// The capability's class.
+    pub provenance: Provenance,
+    /// The verbs asked for.
+    pub verbs: VerbSet,
+    /// A standing, unexpired grant covers exactly this.
+    pub held: bool,
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// Yes, at once.
+    Allow,
+    /// The owner is asked, for this reason.
+    Ask(&'static str),
+}
+
+/// Decides on what agents ask for.
+pub trait Authorizer: Send + Sync {
+    /// Decides one question.
+    fn decide(&self, question: &Question) -> Decision;
+}
+
+/// The default: reads of what the owner vouched for are allowed, all else waits for the owner.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConfirmRisky;
+
+impl Authorizer for ConfirmRisky {
+    fn decide(&self, question: &Question) -> Decision {
+        match question {
+            Question { held: true, .. } => Decision::Allow,
+            Question { provenance: Provenance::Extension, .. } => {
+                Decision::Ask("the capability comes from a source the owner has not vouched for")
+            }
+            Question { verbs, .. } if verbs.mutates() => {
+                Decision::Ask("it changes something, or runs something")
+            }
+            _ => Decision::Allow,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plexus_shared::model::verb::Verb;
+
+    #[test]
+    fn only_reads_of_vouched_sources_and_what_is_held_pass_unasked() {
+        let write: VerbSet = [Verb::Write].into_iter().collect();
+        let execute: VerbSet = [Verb::Read, Verb::Execute].into_iter().collect();
+        for class in [Provenance::FirstParty, Provenance::Managed, Provenance::Extension] {
+            for verbs in [VerbSet::READ, write, execute] {
+                for held in [true, false] {
+                    let vouched = class != Provenance::Extension;
+                    let allowed = held || (vouched && verbs == VerbSet::READ);
+                    let question = Question { provenance: class, verbs, held };
+                    let decision = ConfirmRisky.decide(&question);
+                    assert_eq!(decision == Decision::Allow, allowed, "{question:?}");
+                }
+            }
+        }
+    }
+}

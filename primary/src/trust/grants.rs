@@ -1,0 +1,307 @@
+//! An agent asks; the answer is a token, a question for the owner, or both.
+
+use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
+use plexus_shared::ids::{AgentId, PendingId};
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::scope::ScopedToken;
+use plexus_shared::model::trust::{Grant, StandingGrant, TrustWindow};
+use plexus_shared::model::verb::VerbSet;
+use plexus_shared::source::registry::{Catalog, Registered};
+use serde_json::json;
+
+use super::agents::describe;
+use super::authorizer::{Decision, Question};
+use super::ledger::{Ledger, merge};
+use super::narration::{PendingNarration, narrate};
+use super::sessions::Session;
+use super::{ChangeError, MAX_OPEN_ITEMS, Trust};
+use crate::store::Change;
+use crate::store::rows::{Ask, PendingRow, PendingState};
+
+/// What an agent asks of one capability.
+#[derive(Clone, Debug)]
+pub struct Requested {
+    /// The capability.
+    pub id: String,
+    /// False for a plain "deny": the agent wants nothing here.
+    pub wanted: bool,
+    /// The verbs; `read` when it said a bare "allow".
+    pub verbs: VerbSet,
+    /// The window it proposes.
+    pub window: Option<TrustWindow>,
+    /// Why, in its own words; already bounded.
+    pub purpose: Option<String>,
+}
+
+/// A capability that the request itself declined.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Declined {
+    /// Which.
+    pub id: String,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub enum GrantReply {
+    /// All of it, at once.
+    Token(ScopedToken, Vec<Declined>),
+    /// Some of it waits for the owner; the rest, if any, at once.
+    Pending {
+        /// The question.
+        item: PendingRow,
+        /// What it means, in the gateway's words.
+        narration: Vec<PendingNarration>,
+        /// What was allowed at once.
+        partial: Option<ScopedToken>,
+        /// What the request itself declined.
+        declined: Vec<Declined>,
+    },
+}
+
+/// How far a question has come, for the session that asked.
+#[derive(Debug)]
+pub struct GrantStatus {
+    /// The question.
+    pub item: PendingRow,
+    /// What it means.
+    pub narration: Vec<PendingNarration>,
+    /// The token, once approved.
+    pub token: Option<ScopedToken>,
+}
+
+struct Sorted {
+    held: Vec<Grant>,
+    /// What is newly allowed, as it will stand, and the verbs asked for now.
+    fresh: Vec<(Grant, VerbSet)>,
+    asks: Vec<Ask>,
+    declined: Vec<Declined>,
+}
+
+impl Trust {
+    /// Answers an agent's request.
+    ///
+    /// # Errors
+    /// 400s naming unknown ids and wrong verbs, `rate_limited` beyond [`MAX_OPEN_ITEMS`],
+    /// `internal_error` when nothing could be recorded or kept.
+    pub async fn request(
+        &self,
+        session: &Session,
+        requested: Vec<Requested>,
+    ) -> Result<GrantReply, Denial> {
+        let _gate = self.gate.lock().await;
+        let catalog = self.registry.catalog();
+        known(&catalog, &requested)?;
+        let sorted = self.sort(&catalog, &session.agent, requested)?;
+        if sorted.held.is_empty() && sorted.fresh.is_empty() && sorted.asks.is_empty() {
+            let message = "the request asks for nothing: every decision is \"deny\"";
+            return Err(Denial::new(Code::SchemaValidationFailed, message));
+        }
+        let item = (!sorted.asks.is_empty())
+            .then(|| self.item(session, sorted.asks))
+            .transpose()?;
+        self.allow_fresh(session, &sorted.fresh).await?;
+        if let Some(Item::New(row)) = &item {
+            self.ask(session, row).await?;
+        }
+        let fresh = sorted.fresh.into_iter().map(|(grant, verbs)| Grant { verbs, ..grant });
+        let grants: Vec<_> = sorted.held.into_iter().chain(fresh).collect();
+        let token =
+            (!grants.is_empty()).then(|| self.mint(session, &grants)).transpose()?;
+        Ok(match (item.map(Item::row), token) {
+            (Some(item), partial) => {
+                let narration = narration(&catalog, &item);
+                GrantReply::Pending { item, narration, partial, declined: sorted.declined }
+            }
+            (None, Some(token)) => GrantReply::Token(token, sorted.declined),
+            (None, None) => return Err(Denial::internal("the request came to nothing")),
+        })
+    }
+
+    /// Sorts what was asked into what is held, what is allowed now and what the owner must answer.
+    fn sort(
+        &self,
+        catalog: &Catalog,
+        agent: &AgentId,
+        requested: Vec<Requested>,
+    ) -> Result<Sorted, Denial> {
+        let now = self.now();
+        let ledger = self.ledger();
+        let (held, fresh, asks, declined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut sorted = Sorted { held, fresh, asks, declined };
+        for ask in requested {
+            if !ask.wanted {
+                sorted.declined.push(Declined { id: ask.id, reason: "the request denied it" });
+                continue;
+            }
+            let Some(target) = catalog.exposed(&ask.id) else { continue };
+            fits(&ask, target)?;
+            let id = &target.definition.id;
+            let standing = ledger.standing(agent, id, now);
+            let held = standing.filter(|grant| grant.verbs.covers(ask.verbs));
+            let provenance = target.posture.provenance;
+            let question = Question { provenance, verbs: ask.verbs, held: held.is_some() };
+            match (self.authorizer.decide(&question), held) {
+                (Decision::Allow, Some(grant)) => {
+                    sorted.held.push(Grant { verbs: ask.verbs, ..grant.clone() });
+                }
+                (Decision::Allow, None) => {
+                    let window = choose_window(Picker::Agent, provenance, ask.verbs, ask.window);
+                    let grant = merge(standing, agent, id, ask.verbs, window, now);
+                    sorted.fresh.push((grant, ask.verbs));
+                }
+                (Decision::Ask(reason), _) => sorted.asks.push(Ask {
+                    id: id.clone(),
+                    verbs: ask.verbs,
+                    digest: data_encoding::HEXLOWER.encode(&target.digest),
+                    window: ask.window,
+                    purpose: ask.purpose,
+                    reason: reason.to_owned(),
+                }),
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// The item for `asks`: the one already waiting for the very same, or a new one.
+    fn item(&self, session: &Session, asks: Vec<Ask>) -> Result<Item, Denial> {
+        let now = self.now();
+        let open = self.ledger().open(now);
+        let mine: Vec<_> = open.into_iter().filter(|row| row.agent == session.agent).collect();
+        let same = |row: &&PendingRow| row.session == session.id && row.asks == asks;
+        if let Some(row) = mine.iter().find(same) {
+            return Ok(Item::Waiting(row.clone()));
+        }
+        if mine.len() >= MAX_OPEN_ITEMS {
+            let message = format!(
+                "{MAX_OPEN_ITEMS} requests already wait for the owner; poll those before asking more"
+            );
+            return Err(Denial::new(Code::RateLimited, message));
+        }
+        Ok(Item::New(PendingRow {
+            id: PendingId::fresh(now),
+            agent: session.agent.clone(),
+            session: session.id.clone(),
+            state: PendingState::Pending,
+            created_at: now,
+            expires_at: now.plus(self.lifetimes.pending),
+            asks,
+        }))
+    }
+
+    async fn allow_fresh(&self, session: &Session, fresh: &[(Grant, VerbSet)],
+    ) -> Result<(), ChangeError> {
+        let grants = || fresh.iter().map(|(grant, _)| grant);
+        let standing = grants().filter(|grant| grant.window != TrustWindow::Once);
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let record = Record::new(EventType::GrantAllow)
+            .agent(session.agent.as_str())
+            .session(&session.id)
+            .outcome(RecordOutcome::Ok)
+            .detail(json!({
+                "by": "policy",
+                "granted": grants().map(describe).collect::<Vec<_>>(),
+            }));
+        self.change(record, standing.cloned().map(Change::PutGrant).collect()).await?;
+        Ok(())
+    }
+
+    async fn ask(&self, session: &Session, row: &PendingRow) -> Result<(), ChangeError> {
+        let record = Record::new(EventType::GrantPending)
+            .agent(session.agent.as_str())
+            .session(&session.id)
+            .detail(json!({"pendingId": row.id, "asks": row.asks}));
+        self.change(record, vec![Change::PutPending(row.clone())]).await?;
+        Ok(())
+    }
+
+    /// How far the question `id` has come, for the session that asked it. Anyone else is told that
+    /// there is no such question.
+    pub fn status(&self, session: &Session, id: &str) -> Option<GrantStatus> {
+        let id: PendingId = id.parse().ok()?;
+        let item = self.ledger().pending(&id, self.now())?;
+        if item.session != session.id {
+            return None;
+        }
+        let narration = narration(&self.registry.catalog(), &item);
+        let token = self.sessions.kept(&session.id, &item.id);
+        Some(GrantStatus { item, narration, token })
+    }
+
+    /// What stands, of one agent or of all.
+    pub fn standing(&self, agent: Option<&AgentId>) -> Vec<StandingGrant> {
+        let catalog = self.registry.catalog();
+        let ledger: &Ledger = &self.ledger();
+        let grants = ledger.grants(agent, self.now());
+        grants.into_iter().map(|grant| standing(&catalog, grant)).collect()
+    }
+}
+
+enum Item {
+    Waiting(PendingRow),
+    New(PendingRow),
+}
+
+impl Item {
+    fn row(self) -> PendingRow {
+        match self {
+            Self::Waiting(row) | Self::New(row) => row,
+        }
+    }
+}
+
+/// Every id must be there and shown; a hidden one is unknown.
+fn known(catalog: &Catalog, requested: &[Requested]) -> Result<(), Denial> {
+    let unknown = requested.iter().filter(|ask| catalog.exposed(&ask.id).is_none());
+    let unknown: Vec<_> = unknown.map(|ask| ask.id.as_str()).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let message = "no such capability; GET /manifest has the current list";
+    Err(Denial::new(Code::UnknownCapability, message).with_detail(json!({ "unknown": unknown })))
+}
+
+/// The verbs asked must be the entry's own, and at least one.
+fn fits(ask: &Requested, target: &Registered) -> Result<(), Denial> {
+    let has = target.definition.grants;
+    if !ask.verbs.is_empty() && has.covers(ask.verbs) {
+        return Ok(());
+    }
+    let message = format!("{} needs {has}, not {}; name the verbs you ask for", ask.id, ask.verbs);
+    Err(Denial::new(Code::SchemaValidationFailed, message)
+        .about(ask.id.clone())
+        .with_detail(json!({"verbs": has})))
+}
+
+pub(super) fn narration(catalog: &Catalog, item: &PendingRow) -> Vec<PendingNarration> {
+    let told = item.asks.iter().filter_map(|ask| {
+        let target = &catalog.get(ask.id.as_str())?.target;
+        Some(narrate(&item.agent, target, ask.verbs, ask.purpose.as_deref()))
+    });
+    told.collect()
+}
+
+/// `grant` as the ledger shows it.
+pub(crate) fn standing(catalog: &Catalog, grant: &Grant) -> StandingGrant {
+    use plexus_shared::model::entry::TransportKind;
+    use plexus_shared::model::trust::Provenance;
+    let listed = catalog.get(grant.capability.as_str());
+    let class = listed.map_or(Provenance::Extension, |listed| listed.target.posture.provenance);
+    let transport = listed.map_or(TransportKind::Ipc, |listed| listed.target.definition.transport);
+    StandingGrant {
+        agent_id: grant.agent.clone(),
+        capability_id: grant.capability.clone(),
+        verbs: grant.verbs,
+        provenance: class,
+        sensitivity: sensitivity(class, transport, grant.verbs),
+        granted_at: grant.granted_at,
+        expires_at: grant.expires_at,
+        trust_window: grant.window,
+        standing: grant.window != TrustWindow::Once,
+        top_level_disabled: listed.is_some_and(|listed| !listed.exposed),
+    }
+}

@@ -1,0 +1,200 @@
+//! What the trust engine knows, in memory: agents, grants, pending items.
+
+use std::collections::{HashMap, HashSet};
+
+use plexus_shared::clock::Timestamp;
+use plexus_shared::ids::{AgentId, CapabilityId, PendingId};
+use plexus_shared::model::trust::{Grant, TrustWindow};
+use plexus_shared::model::verb::VerbSet;
+use plexus_shared::secret::CredentialHash;
+
+use crate::store::rows::{AgentRow, PendingRow, PendingState};
+use crate::store::{Change, Kept};
+
+/// Agents, grants and pending items, indexed for the questions that are asked of them.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    agents: HashMap<AgentId, AgentRow>,
+    by_code: HashMap<CredentialHash, AgentId>,
+    by_pat: HashMap<CredentialHash, AgentId>,
+    spent: HashSet<CredentialHash>,
+    grants: HashMap<(AgentId, CapabilityId), Grant>,
+    pending: HashMap<PendingId, PendingRow>,
+}
+
+impl Ledger {
+    /// The ledger as it was kept.
+    pub fn new(kept: &mut Kept) -> Self {
+        let mut ledger = Self::default();
+        ledger.spent.extend(kept.spent_codes.drain(..));
+        kept.agents.drain(..).for_each(|row| ledger.put_agent(row));
+        kept.grants.drain(..).for_each(|grant| ledger.put_grant(grant));
+        ledger.pending.extend(kept.pending.drain(..).map(|row| (row.id.clone(), row)));
+        ledger
+    }
+
+    /// Takes over a change that was committed. Changes of other matters are not the ledger's.
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::PutAgent(row) => self.put_agent(row),
+            Change::SpendCode(hash, _) => {
+                self.spent.insert(hash);
+            }
+            Change::PutGrant(grant) => self.put_grant(grant),
+            Change::PutPending(row) => {
+                self.pending.insert(row.id.clone(), row);
+            }
+            Change::SetRules(_)
+            | Change::PutSource(_)
+            | Change::DropSource(_)
+            | Change::PutTicket(_)
+            | Change::PutWorkload(_)
+            | Change::PutCursor { .. }
+            | Change::SetRevision(_) => {}
+        }
+    }
+
+    fn put_agent(&mut self, row: AgentRow) {
+        if let Some(old) = self.agents.get(&row.id) {
+            if let Some((hash, _)) = &old.code {
+                self.by_code.remove(hash);
+            }
+            if let Some(hash) = &old.pat {
+                self.by_pat.remove(hash);
+            }
+        }
+        if let Some((hash, _)) = &row.code {
+            self.by_code.insert(*hash, row.id.clone());
+        }
+        if let Some(hash) = &row.pat {
+            self.by_pat.insert(*hash, row.id.clone());
+        }
+        self.agents.insert(row.id.clone(), row);
+    }
+
+    fn put_grant(&mut self, grant: Grant) {
+        self.grants.insert((grant.agent.clone(), grant.capability.clone()), grant);
+    }
+
+    /// The agent called `id`.
+    pub fn agent(&self, id: &AgentId) -> Option<&AgentRow> {
+        self.agents.get(id)
+    }
+
+    /// Every agent, by name.
+    pub fn agents(&self) -> Vec<&AgentRow> {
+        let mut agents: Vec<_> = self.agents.values().collect();
+        agents.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        agents
+    }
+
+    /// The agent whose unredeemed code hashes to `hash`.
+    pub fn by_code(&self, hash: &CredentialHash) -> Option<&AgentRow> {
+        self.by_code.get(hash).and_then(|id| self.agents.get(id))
+    }
+
+    /// The agent whose PAT hashes to `hash`.
+    pub fn by_pat(&self, hash: &CredentialHash) -> Option<&AgentRow> {
+        self.by_pat.get(hash).and_then(|id| self.agents.get(id))
+    }
+
+    /// Whether a code with this hash was redeemed before.
+    pub fn spent(&self, hash: &CredentialHash) -> bool {
+        self.spent.contains(hash)
+    }
+
+    /// What `agent` holds on `capability`, standing and unexpired at `now`.
+    pub fn standing(
+        &self,
+        agent: &AgentId,
+        capability: &CapabilityId,
+        now: Timestamp,
+    ) -> Option<&Grant> {
+        let grant = self.grants.get(&(agent.clone(), capability.clone()))?;
+        (grant.window != TrustWindow::Once && grant.expires_at > now).then_some(grant)
+    }
+
+    /// Every standing grant at `now`, of one agent or of all, in order.
+    pub fn grants(&self, agent: Option<&AgentId>, now: Timestamp) -> Vec<&Grant> {
+        let mine = |grant: &&Grant| agent.is_none_or(|agent| grant.agent == *agent);
+        let live = |grant: &&Grant| grant.expires_at > now;
+        let mut grants: Vec<_> = self.grants.values().filter(mine).filter(live).collect();
+        grants.sort_unstable_by(|a, b| (&a.agent, &a.capability).cmp(&(&b.agent, &b.capability)));
+        grants
+    }
+
+    /// The pending item `id`, its state as of `now`.
+    pub fn pending(&self, id: &PendingId, now: Timestamp) -> Option<PendingRow> {
+        self.pending.get(id).map(|row| aged(row, now))
+    }
+
+    /// What waits for the owner at `now`, oldest first.
+    pub fn open(&self, now: Timestamp) -> Vec<PendingRow> {
+        let mut open: Vec<_> = self
+            .pending
+            .values()
+            .map(|row| aged(row, now))
+            .filter(|row| row.state == PendingState::Pending)
+            .collect();
+        open.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        open
+    }
+}
+
+fn aged(row: &PendingRow, now: Timestamp) -> PendingRow {
+    let mut row = row.clone();
+    if row.state == PendingState::Pending && row.expires_at <= now {
+        row.state = PendingState::Expired;
+    }
+    row
+}
+
+/// The grant that results from approving `verbs` for `window` on top of what is held. Verbs add up;
+/// the end is the earlier of the two, so that asking for one verb never lengthens another.
+pub(super) fn merge(
+    held: Option<&Grant>,
+    agent: &AgentId,
+    capability: &CapabilityId,
+    verbs: VerbSet,
+    window: TrustWindow,
+    now: Timestamp,
+) -> Grant {
+    let fresh = Grant {
+        agent: agent.clone(),
+        capability: capability.clone(),
+        verbs,
+        granted_at: now,
+        expires_at: window.expiry(now),
+        window,
+    };
+    match held {
+        Some(held) if !verbs.covers(held.verbs) => Grant {
+            verbs: verbs.union(held.verbs),
+            expires_at: fresh.expires_at.min(held.expires_at),
+            window: window.shorter(held.window),
+            ..fresh
+        },
+        _ => fresh,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use plexus_shared::model::verb::Verb;
+
+    #[test]
+    fn approving_one_verb_never_lengthens_another() {
+        let now = Timestamp::from_millis(0);
+        let agent = "ada".parse().unwrap();
+        let id = "a.b.c".parse().unwrap();
+        let write: VerbSet = [Verb::Write].into_iter().collect();
+        let short = merge(None, &agent, &id, VerbSet::READ, TrustWindow::Hour, now);
+        let both = merge(Some(&short), &agent, &id, write, TrustWindow::Day, now);
+        assert!(both.verbs.covers(write.union(VerbSet::READ)));
+        assert_eq!(both.expires_at, TrustWindow::Hour.expiry(now));
+        let again = merge(Some(&short), &agent, &id, VerbSet::READ, TrustWindow::Day, now);
+        assert_eq!(again.expires_at, TrustWindow::Day.expiry(now), "the owner lengthens");
+    }
+}

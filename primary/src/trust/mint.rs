@@ -1,0 +1,67 @@
+//! Turning what an agent holds into a short token.
+
+use plexus_shared::admit::token::Claims;
+use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::clock::Timestamp;
+use plexus_shared::ids::TokenId;
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::scope::{ScopedToken, TokenScope};
+use plexus_shared::model::trust::{Grant, TrustWindow};
+
+use super::sessions::Session;
+use super::{ChangeError, Trust};
+
+impl Trust {
+    /// Mints a token for `session` over `grants`: their verbs, no longer than the shortest of the
+    /// token's life, the session and the grants. What was granted once can be used once.
+    ///
+    /// # Errors
+    /// When the session has ended meanwhile, or the minting could not be recorded.
+    pub(super) fn mint(&self, session: &Session, grants: &[Grant]) -> Result<ScopedToken, Denial> {
+        let now = self.now();
+        let standing = || grants.iter().filter(|grant| grant.window != TrustWindow::Once);
+        let grant_ends = standing().map(|grant| grant.expires_at).min();
+        let expires_at = [Some(now.plus(self.lifetimes.token)), Some(session.expires_at), grant_ends]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now);
+        // The wire counts whole seconds; what is shown is what is enforced.
+        let expires_at = Timestamp::from_millis(expires_at.as_secs() * 1000);
+        let scopes: Vec<_> = grants
+            .iter()
+            .map(|grant| TokenScope { id: grant.capability.clone(), verbs: grant.verbs })
+            .collect();
+        let jti = TokenId::fresh(now);
+        let claims = Claims::new(
+            session.agent.clone(),
+            session.id.clone(),
+            jti.clone(),
+            scopes.clone(),
+            now,
+            expires_at,
+            grant_ends,
+        );
+        let token = self.keys.sign(&claims).map_err(|_| Denial::internal("no token could be signed"))?;
+        let record = Record::new(EventType::TokenIssue)
+            .agent(session.agent.as_str())
+            .session(&session.id)
+            .jti(&jti)
+            .outcome(RecordOutcome::Ok)
+            .detail(serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
+        self.audit.append(record).map_err(ChangeError::from)?;
+        let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
+        let single = single.map(|grant| grant.capability.clone());
+        if !self.sessions.list(&session.id, jti.clone(), expires_at, single) {
+            return Err(Denial::new(Code::SessionExpired, "the session has ended; handshake again"));
+        }
+        Ok(ScopedToken {
+            token,
+            jti,
+            expires_at,
+            scopes,
+            grant_expires_at: grant_ends,
+            trust_window: grants.iter().map(|grant| grant.window).reduce(TrustWindow::shorter),
+        })
+    }
+}

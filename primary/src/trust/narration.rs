@@ -1,0 +1,88 @@
+//! What the owner is told, written by the gateway so that no agent can colour it.
+
+use plexus_shared::gate::sensitivity::{choose_window, sensitivity, Picker};
+use plexus_shared::ids::{AgentId, CapabilityId};
+use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
+use plexus_shared::model::verb::VerbSet;
+use plexus_shared::source::registry::Registered;
+use serde::Serialize;
+
+/// The longest purpose an agent may give, in characters.
+pub const MAX_PURPOSE: usize = 280;
+const MAX_LINE: usize = 120;
+
+/// One asked capability, in the gateway's words.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingNarration {
+    /// On what.
+    pub id: CapabilityId,
+    /// With which verbs.
+    pub verbs: VerbSet,
+    /// Its class.
+    pub provenance: Provenance,
+    /// How risky it is.
+    pub sensitivity: Sensitivity,
+    /// How long a plain yes stands.
+    pub default_trust_window: TrustWindow,
+    /// One sentence for the owner.
+    pub summary: String,
+    /// One short line for a notification.
+    pub notification_line: String,
+}
+
+/// Tells what approving `verbs` on `target` for `agent` would mean.
+pub fn narrate(
+    agent: &AgentId,
+    target: &Registered,
+    verbs: VerbSet,
+    purpose: Option<&str>,
+) -> PendingNarration {
+    let provenance = target.posture.provenance;
+    let window = choose_window(Picker::Agent, provenance, verbs, None);
+    let loud = verbs.to_string().to_uppercase();
+    let definition = &target.definition;
+    let lasting = match window {
+        TrustWindow::Once => "for one use".to_owned(),
+        window => format!("for up to {window}; it can be revoked at any time"),
+    };
+    let why = purpose.map(|purpose| format!(" — “{purpose}”")).unwrap_or_default();
+    PendingNarration {
+        id: definition.id.clone(),
+        verbs,
+        provenance,
+        sensitivity: sensitivity(provenance, definition.transport, verbs),
+        default_trust_window: window,
+        summary: format!(
+            "Approving lets {agent} {loud} “{}” ({}) {lasting}.",
+            plain(&definition.label, 80),
+            definition.id,
+        ),
+        notification_line: plain(
+            &format!("{agent} wants to {loud} {}{why}", definition.label),
+            MAX_LINE,
+        ),
+    }
+}
+
+/// `text` on one line, without control characters, at most `max` characters long.
+pub fn plain(text: &str, max: usize) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let shown = |c: &char| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let mut out: String = text.chars().map(clean).filter(shown).take(max + 1).collect();
+    if out.chars().count() > max {
+        out = out.chars().take(max.saturating_sub(1)).chain(['…']).collect();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agents_words_are_bounded_and_can_not_draw_outside_their_line() {
+        assert_eq!(plain("a\nb\u{202e}c\u{1b}[31m", 20), "a bc [31m");
+        assert_eq!(plain(&"x".repeat(500), 5), "xxxx…");
+    }
+}

@@ -1,0 +1,257 @@
+//! Sessions and live tokens, in memory only: a restart ends them all, so a token can never outlive the
+//! process that knows whether it was revoked or used.
+//!
+//! A token is believed only while it is *listed* here; a revoked one is struck off. So there is no
+//! revocation list to lose.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use plexus_shared::admit::Liveness;
+use plexus_shared::admit::token::VerifiedToken;
+use plexus_shared::clock::Timestamp;
+use plexus_shared::ids::{AgentId, CapabilityId, PendingId, SessionId, TokenId};
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::scope::ScopedToken;
+
+/// The most sessions one agent may have; the oldest makes room.
+const MAX_SESSIONS_PER_AGENT: usize = 64;
+/// The most live tokens one session may have; the oldest makes room.
+const MAX_TOKENS_PER_SESSION: usize = 256;
+
+/// One handshake's stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub agent: AgentId,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Stay {
+    session: Session,
+    tokens: VecDeque<TokenId>,
+    /// Tokens minted on the owner's yes, waiting to be fetched by the session that asked.
+    waiting: HashMap<PendingId, ScopedToken>,
+}
+
+#[derive(Debug)]
+struct LiveToken {
+    session: SessionId,
+    expires_at: Timestamp,
+    single: HashMap<CapabilityId, AtomicBool>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    stays: HashMap<SessionId, Stay>,
+    by_age: VecDeque<(Timestamp, SessionId)>,
+    by_agent: HashMap<AgentId, VecDeque<SessionId>>,
+    tokens: HashMap<TokenId, LiveToken>,
+}
+
+/// All sessions and live tokens.
+#[derive(Debug, Default)]
+pub struct Sessions(RwLock<Inner>);
+
+impl Sessions {
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session for `agent` until `expires_at`. Sessions all live equally long, so the oldest
+    /// end first.
+    pub fn open(&self, agent: AgentId, now: Timestamp, expires_at: Timestamp) -> Session {
+        let mut inner = self.write();
+        inner.forget_ended(now);
+        let session = Session { id: SessionId::fresh(now), agent: agent.clone(), expires_at };
+        inner.by_age.push_back((expires_at, session.id.clone()));
+        let stay = Stay { session: session.clone(), tokens: VecDeque::new(), waiting: HashMap::new() };
+        inner.stays.insert(session.id.clone(), stay);
+        let mine = inner.by_agent.entry(agent).or_default();
+        mine.push_back(session.id.clone());
+        let surplus = (mine.len() > MAX_SESSIONS_PER_AGENT).then(|| mine.front().cloned()).flatten();
+        if let Some(oldest) = surplus {
+            inner.end(&oldest);
+        }
+        session
+    }
+
+    /// The session `id`, when it is live at `now`.
+    pub fn live(&self, id: &str, now: Timestamp) -> Option<Session> {
+        let inner = self.read();
+        inner.stays.get(id).map(|stay| &stay.session).filter(|s| s.expires_at > now).cloned()
+    }
+
+    /// Keeps a token for the session that asked for it in `item`.
+    pub(super) fn keep(&self, session: &SessionId, item: PendingId, token: ScopedToken) {
+        if let Some(stay) = self.write().stays.get_mut(session) {
+            stay.waiting.insert(item, token);
+        }
+    }
+
+    /// The token `session` was given on the owner's yes to `item`.
+    pub(super) fn kept(&self, session: &SessionId, item: &PendingId) -> Option<ScopedToken> {
+        self.read().stays.get(session)?.waiting.get(item).cloned()
+    }
+
+    /// How many sessions and tokens are held.
+    pub fn count(&self) -> (usize, usize) {
+        let inner = self.read();
+        (inner.stays.len(), inner.tokens.len())
+    }
+
+    /// Lists a minted token; the ids in `single` can be used once. False when its session has ended:
+    /// the token then is dead before it was seen.
+    pub fn list(
+        &self,
+        session: &SessionId,
+        jti: TokenId,
+        expires_at: Timestamp,
+        single: impl IntoIterator<Item = CapabilityId>,
+    ) -> bool {
+        let mut inner = self.write();
+        let Some(stay) = inner.stays.get_mut(session) else { return false };
+        stay.tokens.push_back(jti.clone());
+        let surplus =
+            (stay.tokens.len() > MAX_TOKENS_PER_SESSION).then(|| stay.tokens.pop_front()).flatten();
+        if let Some(oldest) = surplus {
+            inner.tokens.remove(&oldest);
+        }
+        let single = single.into_iter().map(|id| (id, AtomicBool::new(false))).collect();
+        inner.tokens.insert(jti, LiveToken { session: session.clone(), expires_at, single });
+        true
+    }
+}
+
+impl Inner {
+    fn forget_ended(&mut self, now: Timestamp) {
+        while let Some((_, id)) = self.by_age.front().filter(|(expires_at, _)| *expires_at <= now) {
+            let id = id.clone();
+            self.by_age.pop_front();
+            self.end(&id);
+        }
+        // Sessions that ended early leave their place in the queue; don't let those pile up.
+        if self.by_age.len() > 2 * self.stays.len() + 1024 {
+            self.by_age.retain(|(_, id)| self.stays.contains_key(id));
+        }
+    }
+
+    fn end(&mut self, id: &SessionId) {
+        let Some(stay) = self.stays.remove(id) else { return };
+        for jti in stay.tokens {
+            self.tokens.remove(&jti);
+        }
+        if let Some(mine) = self.by_agent.get_mut(&stay.session.agent) {
+            mine.retain(|other| other != id);
+            if mine.is_empty() {
+                self.by_agent.remove(&stay.session.agent);
+            }
+        }
+    }
+}
+
+impl Liveness for Sessions {
+    fn check(&self, token: &VerifiedToken, now: Timestamp) -> Result<(), Denial> {
+        let inner = self.read();
+        let stay = inner.stays.get(token.session()).map(|stay| &stay.session);
+        let live = stay.is_some_and(|s| s.expires_at > now && s.agent == *token.agent());
+        if !live {
+            let message = "the session has ended; handshake again";
+            return Err(Denial::new(Code::SessionExpired, message));
+        }
+        let listed = inner.tokens.get(token.jti());
+        if listed.is_some_and(|known| known.session == *token.session() && known.expires_at > now) {
+            return Ok(());
+        }
+        let message = "the token was revoked; ask again with PUT /grants";
+        Err(Denial::new(Code::TokenRevoked, message))
+    }
+
+    fn claim(&self, token: &VerifiedToken, id: &str) -> Result<(), Denial> {
+        let inner = self.read();
+        let spent = match inner.tokens.get(token.jti()).map(|known| known.single.get(id)) {
+            Some(None) => false,
+            Some(Some(used)) => used.swap(true, Ordering::AcqRel),
+            None => true,
+        };
+        if !spent {
+            return Ok(());
+        }
+        let message = "this approval was for one use, and it was used; ask again with PUT /grants";
+        Err(Denial::new(Code::GrantRequired, message).about(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use plexus_shared::admit::token::{Claims, TokenKeys};
+    use std::time::Duration;
+
+    fn token(session: &Session, jti: &TokenId, now: Timestamp) -> VerifiedToken {
+        let keys = TokenKeys::new(&[1; 32]);
+        let ends = now.plus(Duration::from_secs(900));
+        let claims = Claims::new(
+            session.agent.clone(),
+            session.id.clone(),
+            jti.clone(),
+            Vec::new(),
+            now,
+            ends,
+            None,
+        );
+        keys.verify(&keys.sign(&claims).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn one_of_many_calls_gets_the_single_use() {
+        let now = Timestamp::from_millis(1_000);
+        let sessions = Sessions::default();
+        let session = sessions.open("ada".parse().unwrap(), now, now.plus(Duration::from_secs(60)));
+        let jti = TokenId::fresh(now);
+        sessions.list(&session.id, jti.clone(), session.expires_at, ["a.b.c".parse().unwrap()]);
+        let token = token(&session, &jti, now);
+        let won = std::thread::scope(|scope| {
+            let calls: Vec<_> =
+                (0..16).map(|_| scope.spawn(|| sessions.claim(&token, "a.b.c").is_ok())).collect();
+            calls.into_iter().map(|c| c.join().unwrap()).filter(|won| *won).count()
+        });
+        assert_eq!(won, 1);
+        assert!(sessions.claim(&token, "other.b.c").is_ok(), "not a single use");
+    }
+
+    #[test]
+    fn a_token_dies_with_its_session_and_sessions_are_forgotten() {
+        let now = Timestamp::from_millis(1_000);
+        let sessions = Sessions::default();
+        let session = sessions.open("ada".parse().unwrap(), now, now.plus(Duration::from_secs(60)));
+        let jti = TokenId::fresh(now);
+        sessions.list(&session.id, jti.clone(), now.plus(Duration::from_secs(900)), []);
+        let token = token(&session, &jti, now);
+        assert!(sessions.check(&token, now).is_ok());
+        let later = now.plus(Duration::from_secs(61));
+        assert_eq!(sessions.check(&token, later).unwrap_err().code, Code::SessionExpired);
+        sessions.open("bob".parse().unwrap(), later, later.plus(Duration::from_secs(60)));
+        assert_eq!(sessions.count(), (1, 0));
+    }
+
+    #[test]
+    fn one_agents_sessions_are_bounded() {
+        let now = Timestamp::from_millis(1_000);
+        let sessions = Sessions::default();
+        for _ in 0..1_000 {
+            sessions.open("ada".parse().unwrap(), now, now.plus(Duration::from_secs(60)));
+        }
+        assert_eq!(sessions.count().0, MAX_SESSIONS_PER_AGENT);
+    }
+}

@@ -1,0 +1,5 @@
+//! The pure checks: plain data in, a verdict out. No clock, no storage, no I/O.
+
+pub mod schema;
+pub mod scope;
+pub mod sensitivity;

@@ -1,0 +1,122 @@
+//! The one pipeline. Every call of every door (an agent's, a workflow member's, one that arrives on a
+//! tunnel) is this function, read from top to bottom.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::admit::authority::Authority;
+use crate::admit::{Liveness, Permit, admit};
+use crate::audit::bracket::Bracket;
+use crate::audit::event::{EventType, Record};
+use crate::audit::{AuditSink, AuditUnavailable};
+use crate::clock::Clock;
+use crate::ids::{CorrelationId, EventId};
+use crate::model::denial::{Code, Denial};
+use crate::model::outcome::{Outcome, Reply};
+use crate::source::registry::Registry;
+
+/// How long a call may take when nothing else is said.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// One call, as its door read it.
+#[derive(Debug)]
+pub struct Call {
+    /// The capability, as asked.
+    pub id: String,
+    /// The input, in the caller's own bytes.
+    pub input: Box<RawValue>,
+    /// What joins the records of this call.
+    pub correlation: CorrelationId,
+    /// The caller's key against doing a thing twice.
+    pub idempotency_key: Option<String>,
+    /// How long it may take once dispatched.
+    pub deadline: Duration,
+}
+
+/// A node's pipeline over its registry, its sessions and its audit.
+pub struct Pipeline {
+    registry: Arc<Registry>,
+    liveness: Arc<dyn Liveness>,
+    audit: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Pipeline {
+    /// A pipeline over a node's parts.
+    pub fn new(
+        registry: Arc<Registry>,
+        liveness: Arc<dyn Liveness>,
+        audit: Arc<dyn AuditSink>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { registry, liveness, audit, clock }
+    }
+
+    /// Runs one call: open its record, admit it, dispatch it, close its record. No answer leaves
+    /// before its record is with the operating system; nothing is dispatched that could not be
+    /// recorded. Dropping the future cancels the call, and the record says so.
+    pub async fn invoke(&self, authority: Authority, call: Call) -> Reply {
+        let id = call.id.clone();
+        let bracket = Bracket::open(self.audit.clone(), base_record(&authority, &call));
+        match self.admit(&authority, call) {
+            Ok(permit) => self.run(id, permit, bracket).await,
+            Err(denial) => {
+                let recorded = bracket.deny(&denial);
+                reply(id, Err(denial), recorded)
+            }
+        }
+    }
+
+    fn admit(&self, authority: &Authority, call: Call) -> Result<Permit, Denial> {
+        admit(&self.registry.current(), &*self.liveness, self.clock.now(), authority, call)
+    }
+
+    async fn run(&self, id: String, permit: Permit, mut bracket: Bracket) -> Reply {
+        if permit.target().definition.grants.mutates()
+            && let Err(unavailable) = bracket.start()
+        {
+            return reply(id, Err(Denial::internal("")), Err(unavailable));
+        }
+        let outcome = dispatch(permit).await;
+        let recorded = bracket.close(&outcome);
+        reply(id, outcome, recorded)
+    }
+}
+
+/// Makes the one call `permit` allows, within its deadline.
+async fn dispatch(permit: Permit) -> Outcome {
+    let deadline = permit.deadline();
+    let done = tokio::time::timeout(deadline, permit.target().transport.dispatch(&permit)).await;
+    done.unwrap_or_else(|_| {
+        let message = format!("the call took longer than {} s and was cancelled", deadline.as_secs());
+        Err(Denial::new(Code::TransportError, message)
+            .about(permit.target().definition.id.as_str())
+            .with_detail(json!({"outcome": "unknown"})))
+    })
+}
+
+fn base_record(authority: &Authority, call: &Call) -> Record {
+    let record = Record::new(EventType::Invoke)
+        .agent(authority.agent())
+        .capability(&call.id)
+        .correlation(&call.correlation)
+        .input(&call.input);
+    match authority {
+        Authority::Agent(token) => record.jti(token.jti()).session(token.session()),
+        Authority::Tunnel(_) => record,
+    }
+}
+
+/// An answer with its record; without one there is no answer.
+fn reply(id: String, outcome: Outcome, recorded: Result<EventId, AuditUnavailable>) -> Reply {
+    match recorded {
+        Ok(event) => Reply { id, outcome, audit_id: Some(event), grant: None },
+        Err(_) => {
+            let message = "audit is unavailable, so nothing is done or answered until it works again";
+            Reply::edge(id, Denial::internal(message))
+        }
+    }
+}
