@@ -38,7 +38,14 @@ mod numbered;
 mod text;
 
 pub mod address;
+pub mod audit;
 pub mod bounded;
+pub mod catalog;
+pub mod close;
+pub mod codec;
+pub mod frame;
+pub mod health;
+pub mod invoke;
 pub mod json;
 pub mod limits;
 
