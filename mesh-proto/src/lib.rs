@@ -45,6 +45,7 @@ pub mod close;
 pub mod codec;
 pub mod frame;
 pub mod health;
+pub mod identity;
 pub mod invoke;
 pub mod json;
 pub mod limits;
