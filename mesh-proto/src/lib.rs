@@ -43,12 +43,15 @@ pub mod bounded;
 pub mod catalog;
 pub mod close;
 pub mod codec;
+pub mod enroll;
 pub mod frame;
 pub mod health;
+pub mod hello;
 pub mod identity;
 pub mod invoke;
 pub mod json;
 pub mod limits;
+pub mod ticket;
 
 /// The application protocol both ends offer in TLS; there is no other.
 pub const ALPN: &[u8] = b"plexus-mesh/1";
