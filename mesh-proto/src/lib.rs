@@ -49,6 +49,7 @@ pub mod health;
 pub mod hello;
 pub mod identity;
 pub mod invoke;
+pub mod io;
 pub mod json;
 pub mod limits;
 pub mod ticket;
