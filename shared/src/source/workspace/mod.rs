@@ -15,6 +15,8 @@ mod list;
 mod os;
 mod path;
 mod read;
+#[cfg(all(test, unix))]
+mod tests;
 mod write;
 
 use std::path::PathBuf;
