@@ -12,8 +12,7 @@ use plexus_mesh_proto::health::Health as HealthReport;
 use plexus_mesh_proto::hello::{Admission, AuthenticatedPeer, Proxy};
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::ticket::{Candidate, JoinToken, Ticket};
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
-use plexus_shared::audit::{AuditSink, AuditUnavailable};
+use plexus_shared::audit::{AuditSink, AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::CapabilityId;
 use plexus_shared::model::exposure::ExposureRule;
@@ -140,7 +139,7 @@ impl Mesh {
             expires_at_ms: u64::try_from(expires_at.as_millis()).unwrap_or(0),
         };
         let text = ticket.encode().map_err(|e| failed(&e))?;
-        let record = Record::new(EventType::MeshInvite).outcome(RecordOutcome::Ok).detail(json!({
+        let record = Record::new(EventType::MeshInvite).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": row.workload, "expiresAt": expires_at, "trust": row.class, "expose": row.expose,
         }));
         self.sink().append(record)?;
@@ -219,7 +218,7 @@ impl Mesh {
                 let detail = json!({"code": code.to_string(), "workload": workload});
                 let record = Record::new(EventType::MeshEnroll)
                     .outcome(RecordOutcome::Denied)
-                    .detail(detail);
+                    .detail(&detail);
                 if self.sink().append(record).is_err() {
                     return EnrollResult::Refused { code: enroll::EnrollRefusal::PersistFailed };
                 }
@@ -250,10 +249,15 @@ impl Mesh {
         let rules = shown.fold(self.registry.rules(), |rules, rule| rules.with(rule)).rules();
         let record = Record::new(EventType::MeshEnroll)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({"workload": row.name, "key": key.fingerprint(), "trust": row.class}));
+            .detail(&json!({"workload": row.name, "key": key.fingerprint(), "trust": row.class}));
         self.sink().append(record)?;
         let changes = vec![
             Change::PutWorkload(row.clone()),
+            Change::PutCursor {
+                workload: row.name.clone(),
+                origin_seq: 0,
+                log_seq: self.audit.head().seq,
+            },
             Change::PutTicket(ticket.clone()),
             Change::SetRules(rules.clone()),
         ];
@@ -285,7 +289,7 @@ impl Mesh {
     ) -> Result<(), AuditUnavailable> {
         let name = peer.mount_point().workload();
         let remote = connection.remote_address();
-        let record = Record::new(EventType::MeshConnect).outcome(RecordOutcome::Ok).detail(json!({
+        let record = Record::new(EventType::MeshConnect).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": name, "remote": remote.to_string(), "software": peer.software().as_str(),
         }));
         self.sink().append(record)?;
@@ -317,7 +321,7 @@ impl Mesh {
         tracing::info!(workload = %name, why, "a workload disconnected");
         let record = Record::new(EventType::MeshDisconnect)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({"workload": name, "reason": why}));
+            .detail(&json!({"workload": name, "reason": why}));
         if self.sink().append(record).is_err() {
             tracing::error!("a disconnect could not be recorded");
         }

@@ -1,6 +1,6 @@
 //! An agent asks; the answer is a token, a question for the owner, or both.
 
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
 use plexus_shared::ids::{AgentId, PendingId};
 use plexus_shared::model::denial::{Code, Denial};
@@ -199,10 +199,10 @@ impl Trust {
             return Ok(());
         }
         let record = Record::new(EventType::GrantAllow)
-            .agent(session.agent.as_str())
+            .agent(&session.agent)
             .session(&session.id)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({
+            .detail(&json!({
                 "by": "policy",
                 "granted": grants().map(describe).collect::<Vec<_>>(),
             }));
@@ -212,9 +212,9 @@ impl Trust {
 
     async fn ask(&self, session: &Session, row: &PendingRow) -> Result<(), ChangeError> {
         let record = Record::new(EventType::GrantPending)
-            .agent(session.agent.as_str())
+            .agent(&session.agent)
             .session(&session.id)
-            .detail(json!({"pendingId": row.id, "asks": row.asks}));
+            .detail(&json!({"pendingId": row.id, "asks": row.asks}));
         self.change(record, vec![Change::PutPending(row.clone())]).await?;
         Ok(())
     }

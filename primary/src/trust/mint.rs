@@ -1,7 +1,7 @@
 //! Turning what an agent holds into a short token.
 
 use plexus_shared::admit::token::Claims;
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::TokenId;
 use plexus_shared::model::denial::{Code, Denial};
@@ -44,11 +44,11 @@ impl Trust {
         );
         let token = self.keys.sign(&claims).map_err(|_| Denial::internal("no token could be signed"))?;
         let record = Record::new(EventType::TokenIssue)
-            .agent(session.agent.as_str())
+            .agent(&session.agent)
             .session(&session.id)
             .jti(&jti)
             .outcome(RecordOutcome::Ok)
-            .detail(serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
+            .detail(&serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
         self.audit.append(record).map_err(ChangeError::from)?;
         let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
         let single = single.map(|grant| grant.capability.clone());

@@ -88,7 +88,7 @@ impl Mesh {
             correlation: permit.correlation().as_str(),
             idempotency_key: permit.idempotency_key(),
             deadline: permit.deadline(),
-            agent: permit.agent(),
+            agent: permit.agent().as_str(),
         };
         match self.route.forward(call).await {
             Ok(answer) => read_answer(id, &answer),

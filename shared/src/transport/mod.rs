@@ -2,7 +2,6 @@
 
 pub mod mesh;
 
-use std::sync::Arc;
 
 use crate::admit::Permit;
 use crate::model::denial::{Code, Denial};
@@ -13,7 +12,7 @@ use crate::source::workspace::{Operation, Workspace};
 #[derive(Clone, Debug)]
 pub enum Transport {
     /// A folder of this node.
-    Workspace(Arc<Workspace>, Operation),
+    Workspace(Workspace, Operation),
     /// Another node, over its tunnel.
     Mesh(mesh::Mesh),
 }
