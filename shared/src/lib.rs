@@ -9,5 +9,6 @@
 pub mod clock;
 pub mod ids;
 pub mod model;
+pub mod redact;
 pub mod secret;
 pub mod state_dir;
