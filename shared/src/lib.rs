@@ -6,6 +6,7 @@
 //! (`invoke`), the software reached behind it (`source`, `transport`) and the record of it all
 //! (`audit`).
 
+pub mod audit;
 pub mod clock;
 pub mod ids;
 pub mod model;
