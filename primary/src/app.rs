@@ -46,7 +46,9 @@ pub enum StartError {
     #[error(transparent)]
     State(#[from] StateDirError),
     /// The HTTP port.
-    #[error("port {port} on 127.0.0.1 can't be used: {error}; stop what uses it, or start with --port")]
+    #[error(
+        "port {port} on 127.0.0.1 can't be used: {error}; stop what uses it, or start with --port"
+    )]
     Port {
         /// The port.
         port: u16,
@@ -54,7 +56,9 @@ pub enum StartError {
         error: io::Error,
     },
     /// The mesh socket.
-    #[error("the mesh address {addr} can't be used: {error}; stop what uses it, or start with --mesh-listen")]
+    #[error(
+        "the mesh address {addr} can't be used: {error}; stop what uses it, or start with --mesh-listen"
+    )]
     MeshPort {
         /// The address.
         addr: SocketAddr,
@@ -153,8 +157,7 @@ impl App {
         );
         let port = tcp.local_addr().map_err(StartError::Runtime)?.port();
         let base_url = format!("http://127.0.0.1:{port}");
-        let pipeline =
-            Pipeline::new(registry.clone(), sessions, audit.clone(), clock.clone());
+        let pipeline = Pipeline::new(registry.clone(), sessions, audit.clone(), clock.clone());
         let services = Services::new(Inner {
             base_url: base_url.clone(),
             started_at: clock.now(),
@@ -277,8 +280,10 @@ impl Keys {
             let key = Credential::generate(CredentialKind::ConnectionKey);
             Zeroizing::new(key.expose().to_owned())
         })?;
-        let connection = Credential::parse(CredentialKind::ConnectionKey, &connection)
-            .ok_or_else(|| damaged(state, CONNECTION_KEY, "it holds no connection-key", "no agent is affected"))?;
+        let connection =
+            Credential::parse(CredentialKind::ConnectionKey, &connection).ok_or_else(|| {
+                damaged(state, CONNECTION_KEY, "it holds no connection-key", "no agent is affected")
+            })?;
         let hex = &data_encoding::HEXLOWER;
         let token = text_file(state, "token-secret", || {
             Zeroizing::new(hex.encode(&*Zeroizing::new(random::<32>())))
@@ -297,12 +302,7 @@ impl Keys {
     }
 }
 
-fn damaged(
-    state: &StateDir,
-    name: &str,
-    what: &'static str,
-    loss: &'static str,
-) -> StartError {
+fn damaged(state: &StateDir, name: &str, what: &'static str, loss: &'static str) -> StartError {
     StartError::Damaged { path: state.join(name), what, loss }
 }
 

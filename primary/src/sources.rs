@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plexus_shared::audit::{AuditLog, AuditSink, AuditUnavailable, EventType, Record, RecordOutcome};
+use plexus_shared::audit::{
+    AuditLog, AuditSink, AuditUnavailable, EventType, Record, RecordOutcome,
+};
 use plexus_shared::clock::Clock;
 use plexus_shared::ids::{CapabilityId, SourceId};
 use plexus_shared::model::denial::Code;
@@ -204,7 +206,8 @@ impl Sources {
         row: &SourceRow,
         action: &str,
     ) -> Result<(), AuditUnavailable> {
-        let detail = json!({"source": row.id, "kind": row.kind, "action": action, "config": row.config});
+        let detail =
+            json!({"source": row.id, "kind": row.kind, "action": action, "config": row.config});
         let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
         self.audit.append(record).map(|_| ())
     }

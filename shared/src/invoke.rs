@@ -94,7 +94,8 @@ async fn dispatch(permit: Permit) -> Outcome {
     let deadline = permit.deadline();
     let done = tokio::time::timeout(deadline, permit.target().transport.dispatch(&permit)).await;
     done.unwrap_or_else(|_| {
-        let message = format!("the call took longer than {} s and was cancelled", deadline.as_secs());
+        let message =
+            format!("the call took longer than {} s and was cancelled", deadline.as_secs());
         Err(Denial::new(Code::TransportError, message)
             .about(permit.target().definition.id.as_str())
             .with_detail(json!({"outcome": "unknown"})))

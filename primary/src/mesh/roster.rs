@@ -121,7 +121,8 @@ impl Mesh {
         let now = self.now();
         let expires_at = now.plus(order.ttl.unwrap_or(TICKET_TTL).min(MAX_TICKET_TTL));
         let failed = |why: &dyn std::fmt::Display| InviteError::Ticket(why.to_string());
-        let token = JoinToken::generate(&ring::rand::SystemRandom::new()).map_err(|e| failed(&e))?;
+        let token =
+            JoinToken::generate(&ring::rand::SystemRandom::new()).map_err(|e| failed(&e))?;
         let row = TicketRow {
             token_hash: token.hash(),
             workload: order.workload.clone(),
@@ -186,17 +187,15 @@ impl Mesh {
         let _gate = self.gate.lock().await;
         let now = self.now();
         let hash = attempt.token_hash();
-        let ticket = self.read(|roster| {
-            roster.tickets.iter().find(|ticket| ticket.token_hash == hash).cloned()
-        });
+        let ticket = self
+            .read(|roster| roster.tickets.iter().find(|ticket| ticket.token_hash == hash).cloned());
         let lookup = match &ticket {
             None => TokenLookup::Unknown,
             Some(ticket) if ticket.consumed_at.is_some() => TokenLookup::Consumed,
             Some(ticket) if ticket.expires_at <= now => TokenLookup::Expired,
-            Some(ticket) => TokenLookup::Live {
-                mount_point: self.mount_point(&ticket.workload),
-                rotate: false,
-            },
+            Some(ticket) => {
+                TokenLookup::Live { mount_point: self.mount_point(&ticket.workload), rotate: false }
+            }
         };
         let taken = |ticket: &TicketRow| {
             self.read(|roster| roster.workloads.contains_key(&ticket.workload))
@@ -242,10 +241,10 @@ impl Mesh {
             joined_at: now,
         };
         let at = self.mount_point(&row.name);
-        let shown = ticket.expose.iter().map(|pattern| ExposureRule {
-            pattern: format!("{at}/{pattern}"),
-            enabled: true,
-        });
+        let shown = ticket
+            .expose
+            .iter()
+            .map(|pattern| ExposureRule { pattern: format!("{at}/{pattern}"), enabled: true });
         let rules = shown.fold(self.registry.rules(), |rules, rule| rules.with(rule)).rules();
         let record = Record::new(EventType::MeshEnroll)
             .outcome(RecordOutcome::Ok)

@@ -209,11 +209,8 @@ impl Trust {
         }
         let pat = Credential::generate(CredentialKind::AgentPat);
         let agent = row.id.clone();
-        let row =
-            AgentRow { code: None, pat: Some(pat.hash()), redeemed_at: Some(now), ..row };
-        let record = Record::new(EventType::AgentEnroll)
-            .agent(&agent)
-            .outcome(RecordOutcome::Ok);
+        let row = AgentRow { code: None, pat: Some(pat.hash()), redeemed_at: Some(now), ..row };
+        let record = Record::new(EventType::AgentEnroll).agent(&agent).outcome(RecordOutcome::Ok);
         let changes = vec![Change::PutAgent(row), Change::SpendCode(code, now)];
         self.change(record, changes).await.map_err(|error| {
             tracing::error!(%error, "an enrollment failed");

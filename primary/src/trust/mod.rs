@@ -34,7 +34,7 @@ use sessions::Sessions;
 
 pub use agents::{Connect, ConnectError, Connected, EnrollError, Enrolled, StartingCapability};
 pub use approvals::{Answer, AnswerError};
-pub use grants::{Declined, GrantReply, GrantStatus, Requested};
+pub use grants::{Declined, GrantReply, GrantStatus, Requested, standing as show};
 
 /// How long what the engine makes lives.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,12 @@ pub struct Lifetimes {
 impl Default for Lifetimes {
     fn default() -> Self {
         let minutes = |n| Duration::from_secs(n * 60);
-        Self { token: minutes(15), session: minutes(60), pending: minutes(24 * 60), code: minutes(15) }
+        Self {
+            token: minutes(15),
+            session: minutes(60),
+            pending: minutes(24 * 60),
+            code: minutes(15),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 pub mod mesh;
 
-
 use crate::admit::Permit;
 use crate::model::denial::{Code, Denial};
 use crate::model::outcome::{Outcome, Output};

@@ -69,7 +69,10 @@ pub async fn query(
 }
 
 /// Walks the whole chain.
-pub async fn verify(State(services): State<Services>, _: Owner) -> Result<axum::Json<Value>, Failure> {
+pub async fn verify(
+    State(services): State<Services>,
+    _: Owner,
+) -> Result<axum::Json<Value>, Failure> {
     let folder = services.audit.folder().to_owned();
     let walked = tokio::task::spawn_blocking(move || verify_log(&folder));
     let report = walked.await.map_err(fault)?.map_err(fault)?;

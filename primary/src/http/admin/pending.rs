@@ -74,7 +74,9 @@ pub async fn answer(
     Json(request): Json<AnswerRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
     if request.constraint.is_some_and(|constraint| !constraint.is_null()) {
-        return Err(super::bad_request("this gateway can not hold a constraint yet; answer without it"));
+        return Err(super::bad_request(
+            "this gateway can not hold a constraint yet; answer without it",
+        ));
     }
     let unknown = || refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, AnswerError::Unknown);
     let id: PendingId = id.parse().map_err(|_| unknown())?;
