@@ -241,9 +241,10 @@ async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(HEALTH_EVERY);
     loop {
         tokio::select! {
-            _ = ticks.tick() => services.sources.check().await,
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = ticks.tick() => {}
+            _ = stop.changed() => return,
         }
+        services.sources.check().await;
     }
 }
 
@@ -254,7 +255,7 @@ async fn keep_revision(services: Services, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             changed = revisions.changed() => if changed.is_err() { return },
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = stop.changed() => return,
         }
         let shown = *revisions.borrow_and_update();
         if shown >= ahead {

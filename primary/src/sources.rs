@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plexus_shared::audit::{
-    AuditLog, AuditSink, AuditUnavailable, EventType, Record, RecordOutcome,
-};
+use plexus_shared::audit::{AuditLog, AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::clock::Clock;
 use plexus_shared::ids::{CapabilityId, SourceId};
 use plexus_shared::model::denial::Code;

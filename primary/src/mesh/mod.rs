@@ -27,7 +27,7 @@ use std::time::Duration;
 use plexus_mesh_proto::address::{MountPoint, Tenant, WorkloadName};
 use plexus_mesh_proto::identity::{NodeKey, PublicKey};
 use plexus_mesh_proto::limits;
-use plexus_shared::audit::{AuditLog, AuditSink};
+use plexus_shared::audit::AuditLog;
 use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::source::registry::Registry;
@@ -130,10 +130,6 @@ impl Mesh {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    fn sink(&self) -> Arc<dyn AuditSink> {
-        self.audit.clone()
     }
 
     fn mount_point(&self, workload: &WorkloadName) -> MountPoint {

@@ -12,7 +12,7 @@ use plexus_mesh_proto::health::Health as HealthReport;
 use plexus_mesh_proto::hello::{Admission, AuthenticatedPeer, Proxy};
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::ticket::{Candidate, JoinToken, Ticket};
-use plexus_shared::audit::{AuditSink, AuditUnavailable, EventType, Record, RecordOutcome};
+use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::CapabilityId;
 use plexus_shared::model::exposure::ExposureRule;
@@ -143,7 +143,7 @@ impl Mesh {
         let record = Record::new(EventType::MeshInvite).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": row.workload, "expiresAt": expires_at, "trust": row.class, "expose": row.expose,
         }));
-        self.sink().append(record)?;
+        self.audit.append(record)?;
         self.store.commit(vec![Change::PutTicket(row.clone())]).await?;
         self.update(|roster| {
             roster.tickets.retain(|old| old.expires_at > now);
@@ -218,7 +218,7 @@ impl Mesh {
                 let record = Record::new(EventType::MeshEnroll)
                     .outcome(RecordOutcome::Denied)
                     .detail(&detail);
-                if self.sink().append(record).is_err() {
+                if self.audit.append(record).is_err() {
                     return EnrollResult::Refused { code: enroll::EnrollRefusal::PersistFailed };
                 }
                 EnrollResult::Refused { code }
@@ -249,7 +249,7 @@ impl Mesh {
         let record = Record::new(EventType::MeshEnroll)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"workload": row.name, "key": key.fingerprint(), "trust": row.class}));
-        self.sink().append(record)?;
+        self.audit.append(record)?;
         let changes = vec![
             Change::PutWorkload(row.clone()),
             Change::PutCursor {
@@ -291,7 +291,7 @@ impl Mesh {
         let record = Record::new(EventType::MeshConnect).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": name, "remote": remote.to_string(), "software": peer.software().as_str(),
         }));
-        self.sink().append(record)?;
+        self.audit.append(record)?;
         tracing::info!(workload = %name, %remote, "a workload connected");
         let now = self.now();
         self.update(|roster| {
@@ -321,7 +321,7 @@ impl Mesh {
         let record = Record::new(EventType::MeshDisconnect)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"workload": name, "reason": why}));
-        if self.sink().append(record).is_err() {
+        if self.audit.append(record).is_err() {
             tracing::error!("a disconnect could not be recorded");
         }
     }

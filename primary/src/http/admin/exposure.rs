@@ -1,7 +1,7 @@
 //! What the owner shows.
 
 use axum::extract::{Path, State};
-use plexus_shared::audit::{AuditSink, EventType, Record, RecordOutcome};
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::model::exposure::ExposureRule;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ pub mod sources;
 pub mod status;
 
 use axum::http::StatusCode;
-use plexus_shared::audit::{AuditSink, AuditUnavailable, EventType, Record, RecordOutcome};
+use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::model::denial::{Code, Denial};
 
 use super::Services;
