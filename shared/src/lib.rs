@@ -10,3 +10,4 @@ pub mod clock;
 pub mod ids;
 pub mod model;
 pub mod secret;
+pub mod source;

@@ -2,6 +2,7 @@
 
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::PublicKey;
+use plexus_mesh_proto::json::Json;
 use plexus_shared::clock::Timestamp;
 use plexus_shared::model::exposure::ExposureRule;
 use plexus_shared::model::trust::Grant;
@@ -33,6 +34,8 @@ pub struct Kept {
     pub workloads: Vec<WorkloadRow>,
     /// How far each workload's audit is mirrored.
     pub cursors: Vec<(WorkloadName, CursorRow)>,
+    /// What each workload bore, as it pushed it.
+    pub catalogs: Vec<(WorkloadName, Vec<Json>)>,
     /// The highest manifest revision that may have been shown.
     pub revision: u64,
 }
@@ -56,6 +59,7 @@ impl Kept {
                 let cursor = CursorRow { origin_seq: row.get(1)?, log_seq: row.get(2)? };
                 Ok((text(row, 0)?, cursor))
             })?,
+            catalogs: catalogs(db)?,
             revision: db
                 .query_row("SELECT value FROM counter WHERE name = 'revision'", [], |row| row.get(0))
                 .optional()?
@@ -173,8 +177,22 @@ fn ticket(row: &Row<'_>) -> Result<TicketRow, StoreError> {
 fn workload(row: &Row<'_>) -> Result<WorkloadRow, StoreError> {
     Ok(WorkloadRow {
         name: text(row, 0)?,
-        public_key: PublicKey::from_bytes(row.get(1)?),
+        public_key: PublicKey(row.get(1)?),
         class: word(row, 2)?,
         joined_at: time(row, 3)?,
     })
+}
+
+fn catalogs(db: &Connection) -> Result<Vec<(WorkloadName, Vec<Json>)>, StoreError> {
+    let rows = all(db, "SELECT workload, entry FROM catalog_entry ORDER BY workload, rowid", |row| {
+        Ok((text::<WorkloadName>(row, 0)?, text::<Json>(row, 1)?))
+    })?;
+    let mut catalogs: Vec<(WorkloadName, Vec<Json>)> = Vec::new();
+    for (workload, entry) in rows {
+        match catalogs.last_mut() {
+            Some((last, entries)) if *last == workload => entries.push(entry),
+            _ => catalogs.push((workload, vec![entry])),
+        }
+    }
+    Ok(catalogs)
 }

@@ -146,7 +146,7 @@ pub struct WorkloadRow {
 }
 
 /// How far a workload's audit log is mirrored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CursorRow {
     /// The highest contiguous `seq` of the workload's own log that is in ours.
     pub origin_seq: u64,

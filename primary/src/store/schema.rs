@@ -69,6 +69,11 @@ const STEPS: &[M<'_>] = &[M::up(
         origin_seq INTEGER NOT NULL,
         log_seq INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE catalog_entry (
+        workload TEXT NOT NULL REFERENCES workload (name) ON DELETE CASCADE,
+        entry TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX catalog_entry_workload ON catalog_entry (workload);
     CREATE TABLE counter (
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL

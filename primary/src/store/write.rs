@@ -1,6 +1,7 @@
 //! Every change there is, and its SQL.
 
 use plexus_mesh_proto::address::WorkloadName;
+use plexus_mesh_proto::json::Json;
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::SourceId;
 use plexus_shared::model::exposure::ExposureRule;
@@ -42,6 +43,13 @@ pub enum Change {
         origin_seq: u64,
         /// Our `seq`.
         log_seq: u64,
+    },
+    /// What a workload bears, as it pushed it.
+    PutCatalog {
+        /// The workload.
+        workload: WorkloadName,
+        /// Its entries.
+        entries: Vec<Json>,
     },
     /// The highest manifest revision that may have been shown.
     SetRevision(u64),
@@ -88,6 +96,7 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
              origin_seq = excluded.origin_seq, log_seq = excluded.log_seq",
             params![workload.as_str(), origin_seq, log_seq],
         ),
+        Change::PutCatalog { workload, entries } => put_catalog(db, workload, entries),
         Change::SetRevision(revision) => {
             run(db, "INSERT OR REPLACE INTO counter VALUES ('revision', ?1)", [revision])
         }
@@ -188,4 +197,13 @@ fn put_ticket(db: &Transaction<'_>, row: &TicketRow) -> rusqlite::Result<()> {
             word(&row.expose),
         ],
     )
+}
+
+fn put_catalog(db: &Transaction<'_>, name: &WorkloadName, entries: &[Json]) -> rusqlite::Result<()> {
+    run(db, "DELETE FROM catalog_entry WHERE workload = ?1", [name.as_str()])?;
+    for entry in entries {
+        let sql = "INSERT INTO catalog_entry VALUES (?1, ?2)";
+        run(db, sql, params![name.as_str(), entry.get()])?;
+    }
+    Ok(())
 }

@@ -50,6 +50,7 @@ impl Ledger {
             | Change::PutTicket(_)
             | Change::PutWorkload(_)
             | Change::PutCursor { .. }
+            | Change::PutCatalog { .. }
             | Change::SetRevision(_) => {}
         }
     }

@@ -1,0 +1,181 @@
+//! The primary's end of the mesh: it invites workloads, admits them by their key, mounts what they
+//! bear, and sends calls down their tunnels.
+//!
+//! 1. [`acceptor`] takes connections, few at a time while they are nobody's.
+//! 2. [`link`] runs one: Hello; then either one enrollment, or a workload's stay.
+//! 3. [`mounts`] turns a pushed catalog into entries under the name *bound to the connection's key*.
+//! 4. [`route`] is where a call leaves: an address keeps its route while connections come and go.
+//! 5. [`mirror`] takes over the workload's audit, once each.
+//!
+//! What an attacker would try: another key (unknown keys may enroll, nothing else), another's name
+//! (no frame carries one that is believed), a class of its own (there is no place for it), an entry
+//! that is not one (refused alone, with the reason shown to the owner), silence (every step has its
+//! time).
+
+pub mod acceptor;
+mod link;
+mod mirror;
+mod mounts;
+mod roster;
+mod route;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use plexus_mesh_proto::address::{MountPoint, Tenant, WorkloadName};
+use plexus_mesh_proto::identity::{NodeKey, PublicKey};
+use plexus_mesh_proto::limits;
+use plexus_shared::audit::AuditSink;
+use plexus_shared::audit::log::AuditLog;
+use plexus_shared::clock::{Clock, Timestamp};
+use plexus_shared::model::trust::Provenance;
+use plexus_shared::source::registry::Registry;
+
+use crate::store::rows::{CursorRow, TicketRow, WorkloadRow};
+use crate::store::{Kept, Store};
+use mounts::Mounted;
+use route::Route;
+
+pub use roster::{Invitation, Invite, InviteError, MeshView, WorkloadView};
+
+/// One workload: what is kept of it, and where it is now.
+struct Workload {
+    row: WorkloadRow,
+    route: Arc<Route>,
+    mounted: Mounted,
+    cursor: CursorRow,
+    software: Option<String>,
+}
+
+#[derive(Default)]
+struct Roster {
+    tickets: Vec<TicketRow>,
+    workloads: BTreeMap<WorkloadName, Workload>,
+}
+
+/// The primary's end of the mesh.
+pub struct Mesh {
+    node: NodeKey,
+    tenant: Tenant,
+    listen: SocketAddr,
+    gate: tokio::sync::Mutex<()>,
+    roster: RwLock<Roster>,
+    store: Arc<Store>,
+    registry: Arc<Registry>,
+    audit: Arc<AuditLog>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a [`Mesh`] is made of.
+pub struct Parts {
+    /// This node's key.
+    pub node: NodeKey,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where changes are kept.
+    pub store: Arc<Store>,
+    /// Where mounted capabilities go.
+    pub registry: Arc<Registry>,
+    /// Where changes are recorded.
+    pub audit: Arc<AuditLog>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Mesh {
+    /// The mesh as it was kept: every workload is mounted with what it last bore, and down until it
+    /// dials in.
+    pub fn new(parts: Parts, kept: &mut Kept) -> Self {
+        let Parts { node, listen, store, registry, audit, clock } = parts;
+        let cursors: BTreeMap<_, _> = kept.cursors.drain(..).collect();
+        let mut catalogs: BTreeMap<_, _> = kept.catalogs.drain(..).collect();
+        let now = clock.now();
+        let mesh = Self {
+            node,
+            tenant: Tenant::default(),
+            listen,
+            gate: tokio::sync::Mutex::default(),
+            roster: RwLock::default(),
+            store,
+            registry,
+            audit,
+            clock,
+        };
+        let mut roster = Roster { tickets: kept.tickets.drain(..).collect(), ..Roster::default() };
+        for row in kept.workloads.drain(..) {
+            let route = Arc::new(Route::new(now));
+            let at = MountPoint::new(mesh.tenant.clone(), row.name.clone());
+            let catalog = catalogs.remove(&row.name).unwrap_or_default();
+            let mounted = Mounted::restore(&at, &catalog);
+            let cursor = cursors.get(&row.name).copied().unwrap_or_default();
+            mesh.put_group(&row.name, row.class, &route, &mounted);
+            let workload = Workload { route, mounted, cursor, software: None, row };
+            roster.workloads.insert(workload.row.name.clone(), workload);
+        }
+        mesh.update(|empty| *empty = roster);
+        mesh
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Roster) -> T) -> T {
+        look(&self.roster.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut Roster) -> T) -> T {
+        change(&mut self.roster.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn sink(&self) -> Arc<dyn AuditSink> {
+        self.audit.clone()
+    }
+
+    fn mount_point(&self, workload: &WorkloadName) -> MountPoint {
+        MountPoint::new(self.tenant.clone(), workload.clone())
+    }
+
+    fn put_group(
+        &self,
+        name: &WorkloadName,
+        class: Provenance,
+        route: &Arc<Route>,
+        mounted: &Mounted,
+    ) -> Vec<plexus_shared::source::registry::Refused> {
+        self.registry.put(&group_name(name), mounted.group(class, route))
+    }
+
+    /// This node's public key: what every ticket pins.
+    pub fn public_key(&self) -> PublicKey {
+        self.node.public()
+    }
+}
+
+/// The registry's name for what `workload` bears.
+fn group_name(workload: &WorkloadName) -> String {
+    format!("workload {workload}")
+}
+
+/// How long a write to a peer may take: one that does not read is gone.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// How often this primary would hear of a workload's health.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A tunnel's transport: kept alive, ended when silent, its buffers bounded.
+fn transport() -> quinn::TransportConfig {
+    let mib = |n: u32| quinn::VarInt::from_u32(n << 20);
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(quinn::VarInt::from_u32(1))
+        .max_concurrent_uni_streams(quinn::VarInt::from_u32(0))
+        .stream_receive_window(mib(17))
+        .receive_window(mib(64))
+        .send_window(64 << 20)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(limits::KEEP_ALIVE))
+        .max_idle_timeout(limits::IDLE.try_into().ok());
+    transport
+}

@@ -1,0 +1,3 @@
+//! Sources: what contributes capabilities to a node.
+
+pub mod workspace;
