@@ -9,5 +9,7 @@
 pub mod clock;
 pub mod ids;
 pub mod model;
+pub mod redact;
 pub mod secret;
 pub mod source;
+pub mod state_dir;
