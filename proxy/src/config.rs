@@ -135,7 +135,8 @@ impl Config {
             let source = source(&table)?;
             if let Some(first) = sources.iter().find(|known| known.id == source.id) {
                 let (id, line) = (&source.id, first.line);
-                let text = format!("the source {id:?} is already on line {line}; rename one of them");
+                let text =
+                    format!("the source {id:?} is already on line {line}; rename one of them");
                 return Err(place.mistake(&table.at_key("id"), text));
             }
             sources.push(source);
