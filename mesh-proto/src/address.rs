@@ -143,11 +143,7 @@ impl FromStr for BareId {
         let well_formed = text.len() <= limits::BARE_ID
             && text.split('.').count() >= 3
             && text.split('.').all(is_segment);
-        if well_formed {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(AddressError::BareId(clip(text)))
-        }
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(AddressError::BareId(clip(text))) }
     }
 }
 
@@ -192,21 +188,13 @@ serde_as_text!(Address);
 fn parse_name(text: &str) -> Result<String, AddressError> {
     let well_formed = (1..=limits::NAME).contains(&text.len())
         && !text.starts_with('-')
-        && text
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-    if well_formed {
-        Ok(text.to_owned())
-    } else {
-        Err(AddressError::Name(clip(text)))
-    }
+        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    if well_formed { Ok(text.to_owned()) } else { Err(AddressError::Name(clip(text))) }
 }
 
 fn is_segment(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 /// The beginning of a refused text, enough to recognise it by.
@@ -267,12 +255,9 @@ mod tests {
     #[test]
     fn only_the_own_prefix_unmounts() {
         let nas = MountPoint::new(Tenant::default(), "nas".parse().unwrap());
-        for other in [
-            "local/na/a.b.c",
-            "local/nas2/a.b.c",
-            "other/nas/a.b.c",
-            "local/nas/nas/a.b.c",
-        ] {
+        for other in
+            ["local/na/a.b.c", "local/nas2/a.b.c", "other/nas/a.b.c", "local/nas/nas/a.b.c"]
+        {
             assert_eq!(nas.unmount(&other.parse().unwrap()), None, "{other}");
         }
     }
@@ -282,18 +267,10 @@ mod tests {
         for text in ["", "-a", "A", "a_b", "a/b", "ä", &"a".repeat(64)] {
             assert!(text.parse::<WorkloadName>().is_err(), "{text:?}");
         }
-        for text in [
-            "", "a.b", "a..b.c", "a.b.", ".a.b", "a.b/c.d", "a.b.c d", "_a.b.c",
-        ] {
+        for text in ["", "a.b", "a..b.c", "a.b.", ".a.b", "a.b/c.d", "a.b.c d", "_a.b.c"] {
             assert!(text.parse::<BareId>().is_err(), "{text:?}");
         }
-        for text in [
-            "a.b.c",
-            "nas/a.b.c",
-            "local//a.b.c",
-            "/nas/a.b.c",
-            "local/nas/",
-        ] {
+        for text in ["a.b.c", "nas/a.b.c", "local//a.b.c", "/nas/a.b.c", "local/nas/"] {
             assert!(text.parse::<Address>().is_err(), "{text:?}");
         }
     }

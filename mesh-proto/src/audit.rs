@@ -52,12 +52,7 @@ impl AuditBatch {
         if !batch.is_empty() {
             batches.push(batch);
         }
-        Ok(batches
-            .into_iter()
-            .map(|lines| Self {
-                lines: List::truncated(lines),
-            })
-            .collect())
+        Ok(batches.into_iter().map(|lines| Self { lines: List::truncated(lines) }).collect())
     }
 }
 

@@ -132,12 +132,7 @@ impl CatalogChange {
     }
 
     fn empty(revision: u64, mode: MountMode) -> Self {
-        Self {
-            revision,
-            mode,
-            entries: Vec::new(),
-            withdrawn: Vec::new(),
-        }
+        Self { revision, mode, entries: Vec::new(), withdrawn: Vec::new() }
     }
 
     fn into_frame(self, more: bool) -> Mount {
@@ -277,9 +272,7 @@ mod tests {
 
     #[test]
     fn an_empty_catalog_is_one_frame() {
-        let frames = CatalogChange::empty(1, MountMode::Full)
-            .into_frames()
-            .unwrap();
+        let frames = CatalogChange::empty(1, MountMode::Full).into_frames().unwrap();
         assert_eq!(frames.len(), 1);
         assert!(!frames[0].more);
     }
@@ -289,10 +282,7 @@ mod tests {
         let too_many = change(vec![entry(0); limits::CATALOG_ENTRIES + 1]);
         assert_eq!(too_many.into_frames(), Err(CatalogError::TooManyEntries));
         let too_long = change(vec![entry(limits::ENTRY_BYTES)]);
-        assert!(matches!(
-            too_long.into_frames(),
-            Err(CatalogError::EntryTooLong { .. })
-        ));
+        assert!(matches!(too_long.into_frames(), Err(CatalogError::EntryTooLong { .. })));
         let mut assembly = Assembly::default();
         let endless = change(vec![entry(1000); 1000]).into_frame(true);
         let end = (0..100).find_map(|_| assembly.push(endless.clone()).err());
@@ -305,9 +295,6 @@ mod tests {
         assembly.push(change(Vec::new()).into_frame(true)).unwrap();
         let mut other = change(Vec::new());
         other.revision = 8;
-        assert_eq!(
-            assembly.push(other.into_frame(false)),
-            Err(CatalogError::Mixed)
-        );
+        assert_eq!(assembly.push(other.into_frame(false)), Err(CatalogError::Mixed));
     }
 }

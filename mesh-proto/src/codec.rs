@@ -95,10 +95,7 @@ impl FrameHeader {
         let kind = FrameKind::from_number(kind).ok_or(DecodeError::UnknownKind(kind))?;
         let max = kind.max_len();
         match usize::try_from(len) {
-            Ok(len) if len <= max => Ok(Self {
-                kind,
-                body_len: len - 1,
-            }),
+            Ok(len) if len <= max => Ok(Self { kind, body_len: len - 1 }),
             _ => Err(DecodeError::TooLong { kind, len, max }),
         }
     }

@@ -170,12 +170,7 @@ impl EnrollWindow {
         exporter: Exporter,
     ) -> Result<EnrollAttempt, EnrollRefusal> {
         let enroll = frame.decode().map_err(|_| EnrollRefusal::Malformed)?;
-        Ok(EnrollAttempt {
-            enroll,
-            proxy: self.proxy,
-            primary,
-            exporter,
-        })
+        Ok(EnrollAttempt { enroll, proxy: self.proxy, primary, exporter })
     }
 }
 
@@ -242,10 +237,7 @@ pub fn admit(
         TokenLookup::Unknown => return Err(EnrollRefusal::BadToken),
         TokenLookup::Consumed => return Err(EnrollRefusal::TokenConsumed),
         TokenLookup::Expired => return Err(EnrollRefusal::TokenExpired),
-        TokenLookup::Live {
-            mount_point,
-            rotate,
-        } => (mount_point, rotate),
+        TokenLookup::Live { mount_point, rotate } => (mount_point, rotate),
     };
     let signed = verify_transcript(
         &attempt.proxy,
@@ -262,11 +254,7 @@ pub fn admit(
         WorkloadState::Taken if !rotate => return Err(EnrollRefusal::WorkloadTaken),
         WorkloadState::Taken | WorkloadState::Free => {}
     }
-    Ok(Admitted {
-        mount_point,
-        key: attempt.proxy,
-        token_hash: attempt.token_hash(),
-    })
+    Ok(Admitted { mount_point, key: attempt.proxy, token_hash: attempt.token_hash() })
 }
 
 /// The proof that an attempt passed, and what is to be on disk before the reply.
@@ -302,9 +290,7 @@ impl Admitted {
     pub fn reply<E>(self, written: &Result<(), E>) -> EnrollResult {
         match written {
             Ok(()) => EnrollResult::Joined,
-            Err(_) => EnrollResult::Refused {
-                code: EnrollRefusal::PersistFailed,
-            },
+            Err(_) => EnrollResult::Refused { code: EnrollRefusal::PersistFailed },
         }
     }
 }
@@ -385,9 +371,8 @@ mod tests {
         let mut other = frame(&enroll);
         other.kind = FrameKind::Mount;
         for bad in [short, long, other] {
-            let refusal = EnrollWindow::new(node(1).public())
-                .attempt(&bad, node(2).public(), EXPORTER)
-                .err();
+            let refusal =
+                EnrollWindow::new(node(1).public()).attempt(&bad, node(2).public(), EXPORTER).err();
             assert_eq!(refusal, Some(EnrollRefusal::Malformed));
         }
     }
@@ -406,9 +391,7 @@ mod tests {
         let admitted = admit(&attempt(true), live(false), WorkloadState::Free).unwrap();
         assert_eq!(
             admitted.reply(&Err("disk full")),
-            EnrollResult::Refused {
-                code: EnrollRefusal::PersistFailed
-            }
+            EnrollResult::Refused { code: EnrollRefusal::PersistFailed }
         );
     }
 

@@ -105,10 +105,7 @@ pub fn negotiate(ours: &Hello, theirs: &Hello) -> Result<Negotiated, HelloError>
     let asked = ours.health_interval_ms.max(theirs.health_interval_ms);
     let health_interval = Duration::from_millis(asked.into())
         .clamp(limits::HEALTH_INTERVAL_MIN, limits::HEALTH_INTERVAL_MAX);
-    Ok(Negotiated {
-        version,
-        health_interval,
-    })
+    Ok(Negotiated { version, health_interval })
 }
 
 mod sealed {
@@ -275,11 +272,7 @@ impl AcceptHandshake {
     /// Begins a handshake on a connection whose key TLS observed to be `observed`.
     #[must_use]
     pub fn new(ours: Hello, observed: PublicKey, admission: Admission) -> Self {
-        Self {
-            ours,
-            observed,
-            admission,
-        }
+        Self { ours, observed, admission }
     }
 
     /// Takes the proxy's hello. A revoked key learns nothing but that.
@@ -317,12 +310,7 @@ mod tests {
     const OTHER: PublicKey = PublicKey([2; 32]);
 
     fn hello(proto_min: u16, proto_max: u16, health_interval_ms: u32) -> Hello {
-        Hello {
-            proto_min,
-            proto_max,
-            software: Text::truncated("test"),
-            health_interval_ms,
-        }
+        Hello { proto_min, proto_max, software: Text::truncated("test"), health_interval_ms }
     }
 
     fn mount_point() -> MountPoint {
@@ -340,22 +328,14 @@ mod tests {
         };
         assert_eq!(version((1, 3), (2, 5)), Ok(3));
         assert_eq!(version((1, 5), (2, 4)), Ok(4));
-        assert_eq!(
-            version((1, 1), (2, 3)),
-            Err(HelloError::NoCommonVersion { min: 2, max: 3 })
-        );
-        assert_eq!(
-            version((1, 1), (1, 0)),
-            Err(HelloError::EmptyRange { min: 1, max: 0 })
-        );
+        assert_eq!(version((1, 1), (2, 3)), Err(HelloError::NoCommonVersion { min: 2, max: 3 }));
+        assert_eq!(version((1, 1), (1, 0)), Err(HelloError::EmptyRange { min: 1, max: 0 }));
     }
 
     #[test]
     fn the_longer_interval_wins_within_bounds() {
         let interval = |ours, theirs| {
-            negotiate(&hello(1, 1, ours), &hello(1, 1, theirs))
-                .unwrap()
-                .health_interval
+            negotiate(&hello(1, 1, ours), &hello(1, 1, theirs)).unwrap().health_interval
         };
         assert_eq!(interval(10_000, 20_000), Duration::from_secs(20));
         assert_eq!(interval(0, 0), limits::HEALTH_INTERVAL_MIN);
@@ -378,9 +358,8 @@ mod tests {
 
     #[test]
     fn a_hello_over_another_key_is_not_the_primarys() {
-        let error = DialHandshake::new(KEY, hello(1, 1, 0))
-            .on_hello(OTHER, hello(1, 1, 0))
-            .unwrap_err();
+        let error =
+            DialHandshake::new(KEY, hello(1, 1, 0)).on_hello(OTHER, hello(1, 1, 0)).unwrap_err();
         assert_eq!(error, HandshakeError::WrongKey);
     }
 
@@ -400,10 +379,7 @@ mod tests {
         };
         let known = Admission::Known(mount_point());
         assert_eq!(code(known, hello(2, 2, 0)), CloseCode::ProtocolVersion);
-        assert_eq!(
-            code(Admission::Unknown, hello(2, 2, 0)),
-            CloseCode::ProtocolVersion
-        );
+        assert_eq!(code(Admission::Unknown, hello(2, 2, 0)), CloseCode::ProtocolVersion);
         assert_eq!(code(Admission::Revoked, hello(2, 2, 0)), CloseCode::Revoked);
     }
 }

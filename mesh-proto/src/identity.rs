@@ -145,21 +145,13 @@ impl PublicKey {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let text = self.to_string();
-        format!(
-            "{}-{}-{}-{}",
-            &text[..4],
-            &text[4..8],
-            &text[8..12],
-            &text[12..16]
-        )
+        format!("{}-{}-{}-{}", &text[..4], &text[4..8], &text[8..12], &text[12..16])
     }
 
     /// Whether the key signed these bytes.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.0)
-            .verify(message, &signature.0)
-            .is_ok()
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(message, &signature.0).is_ok()
     }
 }
 

@@ -83,10 +83,7 @@ pub async fn read_body<R: AsyncRead + Unpin>(
         body.resize(start + room, 0);
         fill(reader, &mut body[start..]).await?;
     }
-    Ok(RawFrame {
-        kind: header.kind(),
-        body,
-    })
+    Ok(RawFrame { kind: header.kind(), body })
 }
 
 /// Reads one frame of an allowed kind; `None` if the stream ended at a frame's boundary.

@@ -12,9 +12,7 @@ pub(crate) fn from_base32(text: &str) -> Option<Vec<u8>> {
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
         return None;
     }
-    BASE32_NOPAD
-        .decode(text.to_ascii_uppercase().as_bytes())
-        .ok()
+    BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()
 }
 
 /// Serde for a type whose wire form is its text: written by `Display`, read through `FromStr`.

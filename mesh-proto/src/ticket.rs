@@ -102,9 +102,8 @@ impl Ticket {
             token: self.token.clone(),
             expires_at_ms: self.expires_at_ms,
         };
-        let mut bytes = postcard::to_stdvec(&body)
-            .map(Zeroizing::new)
-            .map_err(|_| TicketError::Malformed)?;
+        let mut bytes =
+            postcard::to_stdvec(&body).map(Zeroizing::new).map_err(|_| TicketError::Malformed)?;
         let checksum = checksum(&bytes);
         bytes.extend_from_slice(&checksum);
         let encoded = Zeroizing::new(text::base32(&bytes));
@@ -120,15 +119,9 @@ impl Ticket {
         if text.len() > limits::TICKET_TEXT {
             return Err(TicketError::TooLong);
         }
-        let encoded = text
-            .strip_prefix(TICKET_PREFIX)
-            .ok_or(TicketError::Prefix)?;
-        let bytes = text::from_base32(encoded)
-            .map(Zeroizing::new)
-            .ok_or(TicketError::Base32)?;
-        let (body, sum) = bytes
-            .split_last_chunk::<CHECKSUM>()
-            .ok_or(TicketError::Checksum)?;
+        let encoded = text.strip_prefix(TICKET_PREFIX).ok_or(TicketError::Prefix)?;
+        let bytes = text::from_base32(encoded).map(Zeroizing::new).ok_or(TicketError::Base32)?;
+        let (body, sum) = bytes.split_last_chunk::<CHECKSUM>().ok_or(TicketError::Checksum)?;
         if checksum(body) != *sum {
             return Err(TicketError::Checksum);
         }
@@ -187,15 +180,11 @@ impl FromStr for Candidate {
         let well_formed = text.len() <= limits::CANDIDATE
             && match text.parse::<SocketAddr>() {
                 Ok(address) => address.port() != 0,
-                Err(_) => text
-                    .rsplit_once(':')
-                    .is_some_and(|(host, port)| is_host(host) && is_port(port)),
+                Err(_) => {
+                    text.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && is_port(port))
+                }
             };
-        if well_formed {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(CandidateError)
-        }
+        if well_formed { Ok(Self(text.to_owned())) } else { Err(CandidateError) }
     }
 }
 
@@ -207,14 +196,11 @@ impl From<SocketAddr> for Candidate {
 
 fn is_host(text: &str) -> bool {
     !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn is_port(text: &str) -> bool {
-    text.parse::<u16>()
-        .is_ok_and(|port| port != 0 && port.to_string() == text)
+    text.parse::<u16>().is_ok_and(|port| port != 0 && port.to_string() == text)
 }
 
 /// The one-time secret of a ticket. The primary stores its hash only.
@@ -301,11 +287,7 @@ mod tests {
         let text = ticket(&["a:1"]).encode().unwrap();
         for index in TICKET_PREFIX.len()..text.len() {
             let mut wrong = text.to_string();
-            let other = if &text[index..=index] == "a" {
-                "b"
-            } else {
-                "a"
-            };
+            let other = if &text[index..=index] == "a" { "b" } else { "a" };
             wrong.replace_range(index..=index, other);
             assert!(Ticket::parse(&wrong).is_err(), "at {index}");
         }
@@ -341,27 +323,15 @@ mod tests {
 
     #[test]
     fn candidates_out_of_form_are_refused() {
-        for text in [
-            "",
-            "host",
-            "host:",
-            ":1",
-            "host:0",
-            "host:70000",
-            "a b:1",
-            "::1:7078",
-            "h:+1",
-        ] {
+        for text in ["", "host", "host:", ":1", "host:0", "host:70000", "a b:1", "::1:7078", "h:+1"]
+        {
             assert!(text.parse::<Candidate>().is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn a_token_does_not_show() {
-        assert_eq!(
-            format!("{:?}", JoinToken::from_bytes([4; 32])),
-            "JoinToken(…)"
-        );
+        assert_eq!(format!("{:?}", JoinToken::from_bytes([4; 32])), "JoinToken(…)");
     }
 
     proptest! {

@@ -1,11 +1,6 @@
 //! The bytes of every frame, written out by hand, and the laws that hold for any bytes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::fmt::Debug;
 
@@ -44,19 +39,11 @@ fn list<T: Debug, const MAX: usize>(items: Vec<T>) -> List<T, MAX> {
 fn assert_golden<M: Message + PartialEq + Debug>(message: &M, bytes: &[u8]) {
     assert_eq!(encode(message).unwrap(), bytes);
     assert_eq!(bytes[4], M::KIND.number());
-    assert_eq!(
-        &decode::<M>(M::KIND, &bytes[HEADER_LEN..]).unwrap(),
-        message
-    );
+    assert_eq!(&decode::<M>(M::KIND, &bytes[HEADER_LEN..]).unwrap(), message);
 }
 
 fn hello() -> Hello {
-    Hello {
-        proto_min: 1,
-        proto_max: 1,
-        software: text("plexus 0.1"),
-        health_interval_ms: 15_000,
-    }
+    Hello { proto_min: 1, proto_max: 1, software: text("plexus 0.1"), health_interval_ms: 15_000 }
 }
 
 #[test]
@@ -70,10 +57,8 @@ fn golden_hello() {
 
 #[test]
 fn golden_enroll() {
-    let enroll = Enroll {
-        token: JoinToken::from_bytes([0x11; 32]),
-        signature: Signature([0x22; 64]),
-    };
+    let enroll =
+        Enroll { token: JoinToken::from_bytes([0x11; 32]), signature: Signature([0x22; 64]) };
     let bytes = [&b"\x00\x00\x00\x61\x02"[..], &[0x11; 32], &[0x22; 64]].concat();
     assert_golden(&enroll, &bytes);
 }
@@ -94,10 +79,7 @@ fn golden_enroll_result() {
     ];
     assert_eq!(numbers.len(), EnrollRefusal::ALL.len());
     for (code, number) in numbers {
-        assert_golden(
-            &EnrollResult::Refused { code },
-            &[0, 0, 0, 3, 0x03, 1, number],
-        );
+        assert_golden(&EnrollResult::Refused { code }, &[0, 0, 0, 3, 0x03, 1, number]);
     }
 }
 
@@ -133,10 +115,7 @@ fn golden_mount_ack() {
     let ack = MountAck {
         revision: 1,
         mounted: 2,
-        refused: list(vec![RefusedEntry {
-            id: text("x.y.z"),
-            reason: text("no"),
-        }]),
+        refused: list(vec![RefusedEntry { id: text("x.y.z"), reason: text("no") }]),
     };
     assert_golden(
         &ack,
@@ -156,11 +135,7 @@ fn golden_health() {
                 state: HealthState::Unavailable,
                 detail: Some(text("gone")),
             },
-            SourceHealth {
-                source: text("os"),
-                state: HealthState::Ok,
-                detail: None,
-            },
+            SourceHealth { source: text("os"), state: HealthState::Ok, detail: None },
         ]),
     };
     assert_golden(
@@ -174,9 +149,7 @@ fn golden_health() {
 
 #[test]
 fn golden_audit() {
-    let batch = AuditBatch {
-        lines: list(vec![json("1"), json("{}")]),
-    };
+    let batch = AuditBatch { lines: list(vec![json("1"), json("{}")]) };
     assert_golden(&batch, b"\x00\x00\x00\x07\x13\x02\x011\x02{}");
     assert_golden(&AuditAck { through: 128 }, b"\x00\x00\x00\x03\x14\x80\x01");
 }
@@ -222,43 +195,26 @@ fn golden_invoke() {
 
 #[test]
 fn golden_invoke_result() {
-    let result = InvokeResult {
-        response: json(r#"{"ok":true}"#),
-    };
+    let result = InvokeResult { response: json(r#"{"ok":true}"#) };
     assert_golden(&result, b"\x00\x00\x00\x0d\x21\x0b{\"ok\":true}");
 }
 
 #[test]
 fn frame_numbers_never_change() {
     let numbers: Vec<u8> = FrameKind::ALL.iter().map(|kind| kind.number()).collect();
-    assert_eq!(
-        numbers,
-        [1, 2, 3, 0x10, 0x11, 0x12, 0x13, 0x14, 0x1f, 0x20, 0x21]
-    );
+    assert_eq!(numbers, [1, 2, 3, 0x10, 0x11, 0x12, 0x13, 0x14, 0x1f, 0x20, 0x21]);
 }
 
 #[test]
 fn bytes_after_a_value_are_refused() {
     let refusal = decode::<AuditAck>(FrameKind::AuditAck, &[1, 0]);
-    assert!(matches!(
-        refusal,
-        Err(DecodeError::Malformed {
-            source: BodyError::Trailing,
-            ..
-        })
-    ));
+    assert!(matches!(refusal, Err(DecodeError::Malformed { source: BodyError::Trailing, .. })));
 }
 
 #[test]
 fn a_padded_integer_is_refused() {
     let refusal = decode::<AuditAck>(FrameKind::AuditAck, &[0x81, 0x00]);
-    assert!(matches!(
-        refusal,
-        Err(DecodeError::Malformed {
-            source: BodyError::Padded,
-            ..
-        })
-    ));
+    assert!(matches!(refusal, Err(DecodeError::Malformed { source: BodyError::Padded, .. })));
 }
 
 #[test]
@@ -284,16 +240,8 @@ fn lists_and_texts_over_their_caps_are_refused() {
 #[test]
 fn a_message_over_its_cap_is_not_written() {
     let long = format!("\"{}\"", "x".repeat(limits::INVOKE_FRAME));
-    let refusal = encode(&InvokeResult {
-        response: json(&long),
-    });
-    assert!(matches!(
-        refusal,
-        Err(EncodeError::TooLong {
-            kind: FrameKind::InvokeResult,
-            ..
-        })
-    ));
+    let refusal = encode(&InvokeResult { response: json(&long) });
+    assert!(matches!(refusal, Err(EncodeError::TooLong { kind: FrameKind::InvokeResult, .. })));
 }
 
 #[tokio::test]
@@ -301,9 +249,7 @@ async fn messages_cross_a_stream_in_order_until_it_ends() {
     let (mut ours, mut theirs) = tokio::io::duplex(7);
     let writer = async move {
         write_frame(&mut ours, &hello()).await.unwrap();
-        write_frame(&mut ours, &AuditAck { through: 3 })
-            .await
-            .unwrap();
+        write_frame(&mut ours, &AuditAck { through: 3 }).await.unwrap();
     };
     let reader = async move {
         let first = ToProxy::read(&mut theirs).await.unwrap();
@@ -318,9 +264,7 @@ async fn messages_cross_a_stream_in_order_until_it_ends() {
 #[tokio::test]
 async fn the_largest_result_crosses_whole() {
     let longest = limits::INVOKE_FRAME - 1 - 4;
-    let sent = InvokeResult {
-        response: json(&format!("\"{}\"", "x".repeat(longest - 2))),
-    };
+    let sent = InvokeResult { response: json(&format!("\"{}\"", "x".repeat(longest - 2))) };
     let bytes = encode(&sent).unwrap();
     assert_eq!(bytes.len(), 4 + limits::INVOKE_FRAME);
     let got = read_message::<InvokeResult>(&mut bytes.as_slice()).await;
@@ -336,29 +280,15 @@ async fn headers_are_refused_before_their_bodies() {
         }
     };
     assert_eq!(refusal(&[0, 0, 0, 0, 1]).await, DecodeError::Empty);
-    assert_eq!(
-        refusal(&[0, 0, 0, 1, 0x15]).await,
-        DecodeError::UnknownKind(0x15)
-    );
-    assert_eq!(
-        refusal(&[0, 0, 0, 1, 0x11]).await,
-        DecodeError::Unexpected(FrameKind::MountAck)
-    );
+    assert_eq!(refusal(&[0, 0, 0, 1, 0x15]).await, DecodeError::UnknownKind(0x15));
+    assert_eq!(refusal(&[0, 0, 0, 1, 0x11]).await, DecodeError::Unexpected(FrameKind::MountAck));
     assert_eq!(
         refusal(&[0, 0, 4, 1, 0x01]).await,
-        DecodeError::TooLong {
-            kind: FrameKind::Hello,
-            len: 1025,
-            max: 1024
-        }
+        DecodeError::TooLong { kind: FrameKind::Hello, len: 1025, max: 1024 }
     );
     assert_eq!(
         refusal(&[0xff, 0xff, 0xff, 0xff, 0x10]).await,
-        DecodeError::TooLong {
-            kind: FrameKind::Mount,
-            len: u32::MAX,
-            max: limits::CONTROL_FRAME
-        }
+        DecodeError::TooLong { kind: FrameKind::Mount, len: u32::MAX, max: limits::CONTROL_FRAME }
     );
 }
 

@@ -1,1 +1,14 @@
-//! .
+//! The Plexus primary: the gateway on the owner's machine, and the owner's command line.
+//!
+//! [`app`] puts the parts together; [`http`] is what agents and the owner reach; [`trust`] decides who
+//! holds what; [`mesh`] is the way to capabilities that live elsewhere; [`sources`] are those that live
+//! here; [`store`] keeps it all; [`cli`] is the owner's hand on it.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod mesh;
+pub mod sources;
+pub mod store;
+pub mod trust;

@@ -1,2 +1,5 @@
-//! .
-fn main() {}
+//! The `plexus` command.
+
+fn main() -> std::process::ExitCode {
+    plexus::cli::main()
+}

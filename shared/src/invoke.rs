@@ -9,9 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::admit::authority::Authority;
 use crate::admit::{Liveness, Permit, admit};
-use crate::audit::bracket::Bracket;
-use crate::audit::event::{EventType, Record};
-use crate::audit::{AuditSink, AuditUnavailable};
+use crate::audit::{AuditSink, AuditUnavailable, Bracket, EventType, Record};
 use crate::clock::Clock;
 use crate::ids::{CorrelationId, EventId};
 use crate::model::denial::{Code, Denial};
@@ -60,7 +58,8 @@ impl Pipeline {
     /// recorded. Dropping the future cancels the call, and the record says so.
     pub async fn invoke(&self, authority: Authority, call: Call) -> Reply {
         let id = call.id.clone();
-        let bracket = Bracket::open(self.audit.clone(), base_record(&authority, &call));
+        let record = base_record(&authority, &call);
+        let bracket = Bracket::open(self.audit.clone(), record, &call.correlation);
         match self.admit(&authority, call) {
             Ok(permit) => self.run(id, permit, bracket).await,
             Err(denial) => {
@@ -74,14 +73,18 @@ impl Pipeline {
         admit(&self.registry.current(), &*self.liveness, self.clock.now(), authority, call)
     }
 
-    async fn run(&self, id: String, permit: Permit, mut bracket: Bracket) -> Reply {
-        if permit.target().definition.grants.mutates()
-            && let Err(unavailable) = bracket.start()
-        {
-            return reply(id, Err(Denial::internal("")), Err(unavailable));
-        }
+    async fn run(&self, id: String, permit: Permit, bracket: Bracket) -> Reply {
+        let verbs = permit.target().definition.grants;
+        let bracket = bracket.refine(|record| record.verbs(verbs));
+        let in_flight = match verbs.mutates() {
+            false => bracket.read_only(),
+            true => match bracket.start() {
+                Ok(started) => started,
+                Err(unavailable) => return unrecorded(id, &unavailable),
+            },
+        };
         let outcome = dispatch(permit).await;
-        let recorded = bracket.close(&outcome);
+        let recorded = in_flight.close(&outcome);
         reply(id, outcome, recorded)
     }
 }
@@ -91,7 +94,8 @@ async fn dispatch(permit: Permit) -> Outcome {
     let deadline = permit.deadline();
     let done = tokio::time::timeout(deadline, permit.target().transport.dispatch(&permit)).await;
     done.unwrap_or_else(|_| {
-        let message = format!("the call took longer than {} s and was cancelled", deadline.as_secs());
+        let message =
+            format!("the call took longer than {} s and was cancelled", deadline.as_secs());
         Err(Denial::new(Code::TransportError, message)
             .about(permit.target().definition.id.as_str())
             .with_detail(json!({"outcome": "unknown"})))
@@ -102,7 +106,6 @@ fn base_record(authority: &Authority, call: &Call) -> Record {
     let record = Record::new(EventType::Invoke)
         .agent(authority.agent())
         .capability(&call.id)
-        .correlation(&call.correlation)
         .input(&call.input);
     match authority {
         Authority::Agent(token) => record.jti(token.jti()).session(token.session()),
@@ -114,9 +117,12 @@ fn base_record(authority: &Authority, call: &Call) -> Record {
 fn reply(id: String, outcome: Outcome, recorded: Result<EventId, AuditUnavailable>) -> Reply {
     match recorded {
         Ok(event) => Reply { id, outcome, audit_id: Some(event), grant: None },
-        Err(_) => {
-            let message = "audit is unavailable, so nothing is done or answered until it works again";
-            Reply::edge(id, Denial::internal(message))
-        }
+        Err(unavailable) => unrecorded(id, &unavailable),
     }
+}
+
+fn unrecorded(id: String, unavailable: &AuditUnavailable) -> Reply {
+    tracing::error!(%unavailable, "a call was refused because it could not be recorded");
+    let message = "audit is unavailable, so nothing is done or answered until it works again";
+    Reply::edge(id, Denial::internal(message))
 }

@@ -22,8 +22,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 /// What stands where a secret stood.
@@ -113,6 +113,19 @@ impl Redacted {
     /// What was kept.
     pub fn into_value(self) -> Value {
         self.0
+    }
+
+    /// Both, as one object; `other` wins where they share a key. What is no object goes under
+    /// `value`.
+    #[must_use]
+    pub fn merged(self, other: Redacted) -> Redacted {
+        let members = |value| match value {
+            Value::Object(members) => members,
+            other => Map::from_iter([("value".to_owned(), other)]),
+        };
+        let mut all = members(self.0);
+        all.extend(members(other.0));
+        Self(Value::Object(all))
     }
 }
 

@@ -27,9 +27,8 @@ const PKCS8_PREFIX: [u8; 16] = [
 ];
 
 /// The start of an Ed25519 subject public key info; the key follows.
-const SPKI_PREFIX: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// The signature schemes that exist here: one.
 static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
@@ -258,14 +257,8 @@ mod tests {
         let (proxy, primary) = (node(1), node(2));
         let config = client_config(&proxy, primary.public()).unwrap();
         let (mut client, mut server) = handshake(config, server_config(&primary).unwrap()).unwrap();
-        assert_eq!(
-            peer_key(client.peer_certificates().unwrap()).unwrap(),
-            primary.public()
-        );
-        assert_eq!(
-            peer_key(server.peer_certificates().unwrap()).unwrap(),
-            proxy.public()
-        );
+        assert_eq!(peer_key(client.peer_certificates().unwrap()).unwrap(), primary.public());
+        assert_eq!(peer_key(server.peer_certificates().unwrap()).unwrap(), proxy.public());
         assert_eq!(client.alpn_protocol(), Some(ALPN));
         assert_eq!(client.tls13_tickets_received(), 0);
         let label = crate::enroll::EXPORTER_LABEL;
@@ -281,10 +274,7 @@ mod tests {
         let (proxy, primary, impostor) = (node(1), node(2), node(3));
         let config = client_config(&proxy, primary.public()).unwrap();
         let error = handshake(config, server_config(&impostor).unwrap()).unwrap_err();
-        assert_eq!(
-            error,
-            rustls::CertificateError::ApplicationVerificationFailure.into()
-        );
+        assert_eq!(error, rustls::CertificateError::ApplicationVerificationFailure.into());
     }
 
     #[test]
@@ -319,10 +309,7 @@ mod tests {
         assert!(peer_key(&[one.clone(), one.clone()]).is_err());
         assert!(peer_key(&[CertificateDer::from(vec![0x30, 0x00])]).is_err());
         let other = rcgen::generate_simple_self_signed(Vec::new()).unwrap();
-        assert!(matches!(
-            peer_key(&[other.cert.into()]),
-            Err(IdentityError::NotEd25519)
-        ));
+        assert!(matches!(peer_key(&[other.cert.into()]), Err(IdentityError::NotEd25519)));
         assert_eq!(peer_key(&[one]).unwrap(), node(1).public());
     }
 }

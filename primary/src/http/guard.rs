@@ -78,7 +78,8 @@ mod tests {
         assert!(admits("/", &[("host", "127.0.0.1:7077")]));
         assert!(admits("/", &[("host", "LOCALHOST:7077")]));
         assert!(admits("http://localhost:7077/", &[]), "HTTP/2 names it in the URI");
-        for host in ["127.0.0.1", "127.0.0.1:7078", "evil.example:7077", "", "localhost:7077.", "a"] {
+        for host in ["127.0.0.1", "127.0.0.1:7078", "evil.example:7077", "", "localhost:7077.", "a"]
+        {
             assert!(!admits("/", &[("host", host)]), "{host}");
         }
         assert!(!admits("/", &[]), "no host at all");
@@ -90,7 +91,8 @@ mod tests {
     fn a_foreign_page_is_refused_and_no_origin_is_fine() {
         let host = ("host", "127.0.0.1:7077");
         assert!(admits("/", &[host, ("origin", "http://127.0.0.1:7077")]));
-        for origin in ["http://evil.example", "null", "https://127.0.0.1:7077", "http://localhost"] {
+        for origin in ["http://evil.example", "null", "https://127.0.0.1:7077", "http://localhost"]
+        {
             assert!(!admits("/", &[host, ("origin", origin)]), "{origin}");
         }
     }

@@ -13,7 +13,7 @@ pub mod serve;
 
 use std::sync::Arc;
 
-use plexus_shared::audit::log::AuditLog;
+use plexus_shared::audit::AuditLog;
 use plexus_shared::clock::Clock;
 use plexus_shared::invoke::Pipeline;
 use plexus_shared::secret::Credential;
@@ -21,6 +21,7 @@ use plexus_shared::source::registry::Registry;
 
 use crate::mesh::Mesh;
 use crate::sources::Sources;
+use crate::store::Store;
 use crate::trust::Trust;
 
 /// The services behind the routes.
@@ -49,6 +50,8 @@ pub struct Inner {
     pub mesh: Arc<Mesh>,
     /// The log.
     pub audit: Arc<AuditLog>,
+    /// What survives.
+    pub store: Arc<Store>,
 }
 
 impl Services {

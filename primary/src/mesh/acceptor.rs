@@ -34,7 +34,9 @@ pub fn listen(mesh: &Mesh, socket: UdpSocket) -> Result<quinn::Endpoint, ListenE
     let crypto: quinn::crypto::rustls::QuicServerConfig =
         tls.try_into().map_err(|_| ListenError::Tls)?;
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(Arc::new(transport())).max_incoming(limits::UNAUTHENTICATED_CONNECTIONS);
+    server
+        .transport_config(Arc::new(transport()))
+        .max_incoming(limits::UNAUTHENTICATED_CONNECTIONS);
     // Derived from the node's key, so that a restarted primary can end its old connections at once.
     let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*mesh.node.reset_key());
     let endpoint = quinn::EndpointConfig::new(Arc::new(reset));

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use plexus_mesh_proto::audit::AuditAck;
-use plexus_mesh_proto::catalog::{Assembly, MountAck, RefusedEntry};
 use plexus_mesh_proto::bounded::{List, Text};
+use plexus_mesh_proto::catalog::{Assembly, MountAck, RefusedEntry};
 use plexus_mesh_proto::close::CloseCode;
-use plexus_mesh_proto::enroll::{EXPORTER_LABEL, EXPORTER_LEN, EnrollRefusal, EnrollResult, EnrollWindow};
+use plexus_mesh_proto::enroll::{
+    EXPORTER_LABEL, EXPORTER_LEN, EnrollRefusal, EnrollResult, EnrollWindow,
+};
 use plexus_mesh_proto::frame::{FrameKind, Message};
-use plexus_mesh_proto::hello::{AcceptHandshake, Accepted, AuthenticatedPeer, Hello, Proxy, Software};
+use plexus_mesh_proto::hello::{
+    AcceptHandshake, Accepted, AuthenticatedPeer, Hello, Proxy, Software,
+};
 use plexus_mesh_proto::identity::{PublicKey, peer_key};
 use plexus_mesh_proto::io::{self, ReadError, ToPrimary};
 use plexus_mesh_proto::limits;

@@ -27,8 +27,7 @@ use std::time::Duration;
 use plexus_mesh_proto::address::{MountPoint, Tenant, WorkloadName};
 use plexus_mesh_proto::identity::{NodeKey, PublicKey};
 use plexus_mesh_proto::limits;
-use plexus_shared::audit::AuditSink;
-use plexus_shared::audit::log::AuditLog;
+use plexus_shared::audit::{AuditLog, AuditSink};
 use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::source::registry::Registry;
@@ -38,6 +37,7 @@ use crate::store::{Kept, Store};
 use mounts::Mounted;
 use route::Route;
 
+pub(crate) use mirror::recover as recover_cursors;
 pub use roster::{Invitation, Invite, InviteError, MeshView, WorkloadView};
 
 /// One workload: what is kept of it, and where it is now.
@@ -61,6 +61,7 @@ pub struct Mesh {
     tenant: Tenant,
     listen: SocketAddr,
     gate: tokio::sync::Mutex<()>,
+    mirror_gate: tokio::sync::Mutex<()>,
     roster: RwLock<Roster>,
     store: Arc<Store>,
     registry: Arc<Registry>,
@@ -97,6 +98,7 @@ impl Mesh {
             tenant: Tenant::default(),
             listen,
             gate: tokio::sync::Mutex::default(),
+            mirror_gate: tokio::sync::Mutex::default(),
             roster: RwLock::default(),
             store,
             registry,

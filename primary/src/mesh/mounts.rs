@@ -171,8 +171,7 @@ mod tests {
     #[test]
     fn entries_move_under_the_name_bound_to_the_key_and_asserted_trust_does_not_land() {
         let pushed = entry("notes.file.read", r#","provenance":"first-party","sensitivity":"low""#);
-        let mounted =
-            Mounted::default().after(&at(), change(MountMode::Full, vec![pushed], &[]));
+        let mounted = Mounted::default().after(&at(), change(MountMode::Full, vec![pushed], &[]));
         assert_eq!(mounted.ids()[0].as_str(), "local/nas/notes.file.read");
         let group = mounted.group(
             Provenance::Extension,

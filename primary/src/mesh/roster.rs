@@ -12,8 +12,7 @@ use plexus_mesh_proto::health::Health as HealthReport;
 use plexus_mesh_proto::hello::{Admission, AuthenticatedPeer, Proxy};
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::ticket::{Candidate, JoinToken, Ticket};
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
-use plexus_shared::audit::{AuditSink, AuditUnavailable};
+use plexus_shared::audit::{AuditSink, AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::CapabilityId;
 use plexus_shared::model::exposure::ExposureRule;
@@ -122,7 +121,8 @@ impl Mesh {
         let now = self.now();
         let expires_at = now.plus(order.ttl.unwrap_or(TICKET_TTL).min(MAX_TICKET_TTL));
         let failed = |why: &dyn std::fmt::Display| InviteError::Ticket(why.to_string());
-        let token = JoinToken::generate(&ring::rand::SystemRandom::new()).map_err(|e| failed(&e))?;
+        let token =
+            JoinToken::generate(&ring::rand::SystemRandom::new()).map_err(|e| failed(&e))?;
         let row = TicketRow {
             token_hash: token.hash(),
             workload: order.workload.clone(),
@@ -140,7 +140,7 @@ impl Mesh {
             expires_at_ms: u64::try_from(expires_at.as_millis()).unwrap_or(0),
         };
         let text = ticket.encode().map_err(|e| failed(&e))?;
-        let record = Record::new(EventType::MeshInvite).outcome(RecordOutcome::Ok).detail(json!({
+        let record = Record::new(EventType::MeshInvite).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": row.workload, "expiresAt": expires_at, "trust": row.class, "expose": row.expose,
         }));
         self.sink().append(record)?;
@@ -187,17 +187,15 @@ impl Mesh {
         let _gate = self.gate.lock().await;
         let now = self.now();
         let hash = attempt.token_hash();
-        let ticket = self.read(|roster| {
-            roster.tickets.iter().find(|ticket| ticket.token_hash == hash).cloned()
-        });
+        let ticket = self
+            .read(|roster| roster.tickets.iter().find(|ticket| ticket.token_hash == hash).cloned());
         let lookup = match &ticket {
             None => TokenLookup::Unknown,
             Some(ticket) if ticket.consumed_at.is_some() => TokenLookup::Consumed,
             Some(ticket) if ticket.expires_at <= now => TokenLookup::Expired,
-            Some(ticket) => TokenLookup::Live {
-                mount_point: self.mount_point(&ticket.workload),
-                rotate: false,
-            },
+            Some(ticket) => {
+                TokenLookup::Live { mount_point: self.mount_point(&ticket.workload), rotate: false }
+            }
         };
         let taken = |ticket: &TicketRow| {
             self.read(|roster| roster.workloads.contains_key(&ticket.workload))
@@ -219,7 +217,7 @@ impl Mesh {
                 let detail = json!({"code": code.to_string(), "workload": workload});
                 let record = Record::new(EventType::MeshEnroll)
                     .outcome(RecordOutcome::Denied)
-                    .detail(detail);
+                    .detail(&detail);
                 if self.sink().append(record).is_err() {
                     return EnrollResult::Refused { code: enroll::EnrollRefusal::PersistFailed };
                 }
@@ -243,17 +241,22 @@ impl Mesh {
             joined_at: now,
         };
         let at = self.mount_point(&row.name);
-        let shown = ticket.expose.iter().map(|pattern| ExposureRule {
-            pattern: format!("{at}/{pattern}"),
-            enabled: true,
-        });
+        let shown = ticket
+            .expose
+            .iter()
+            .map(|pattern| ExposureRule { pattern: format!("{at}/{pattern}"), enabled: true });
         let rules = shown.fold(self.registry.rules(), |rules, rule| rules.with(rule)).rules();
         let record = Record::new(EventType::MeshEnroll)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({"workload": row.name, "key": key.fingerprint(), "trust": row.class}));
+            .detail(&json!({"workload": row.name, "key": key.fingerprint(), "trust": row.class}));
         self.sink().append(record)?;
         let changes = vec![
             Change::PutWorkload(row.clone()),
+            Change::PutCursor {
+                workload: row.name.clone(),
+                origin_seq: 0,
+                log_seq: self.audit.head().seq,
+            },
             Change::PutTicket(ticket.clone()),
             Change::SetRules(rules.clone()),
         ];
@@ -285,7 +288,7 @@ impl Mesh {
     ) -> Result<(), AuditUnavailable> {
         let name = peer.mount_point().workload();
         let remote = connection.remote_address();
-        let record = Record::new(EventType::MeshConnect).outcome(RecordOutcome::Ok).detail(json!({
+        let record = Record::new(EventType::MeshConnect).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": name, "remote": remote.to_string(), "software": peer.software().as_str(),
         }));
         self.sink().append(record)?;
@@ -317,7 +320,7 @@ impl Mesh {
         tracing::info!(workload = %name, why, "a workload disconnected");
         let record = Record::new(EventType::MeshDisconnect)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({"workload": name, "reason": why}));
+            .detail(&json!({"workload": name, "reason": why}));
         if self.sink().append(record).is_err() {
             tracing::error!("a disconnect could not be recorded");
         }

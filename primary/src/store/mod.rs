@@ -119,7 +119,8 @@ mod tests {
         let rule = ExposureRule { pattern: "a*".into(), enabled: false };
         let changes = vec![Change::PutSource(source.clone()), Change::SetRules(vec![rule.clone()])];
         store.commit(changes).await.unwrap();
-        let orphan = Change::PutCursor { workload: "nowhere".parse().unwrap(), origin_seq: 1, log_seq: 1 };
+        let orphan =
+            Change::PutCursor { workload: "nowhere".parse().unwrap(), origin_seq: 1, log_seq: 1 };
         let failed = store.commit(vec![Change::DropSource(source.id.clone()), orphan]).await;
         assert!(failed.is_err(), "a cursor needs its workload");
         drop(store);

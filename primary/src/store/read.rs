@@ -49,9 +49,11 @@ impl Kept {
             })?,
             grants: all(db, "SELECT * FROM grant_", grant)?,
             pending: all(db, "SELECT * FROM pending", pending)?,
-            rules: all(db, "SELECT pattern, enabled FROM exposure_rule ORDER BY position", |row| {
-                Ok(ExposureRule { pattern: row.get(0)?, enabled: row.get(1)? })
-            })?,
+            rules: all(
+                db,
+                "SELECT pattern, enabled FROM exposure_rule ORDER BY position",
+                |row| Ok(ExposureRule { pattern: row.get(0)?, enabled: row.get(1)? }),
+            )?,
             sources: all(db, "SELECT * FROM source ORDER BY id", source)?,
             tickets: all(db, "SELECT * FROM ticket", ticket)?,
             workloads: all(db, "SELECT * FROM workload ORDER BY name", workload)?,
@@ -61,7 +63,9 @@ impl Kept {
             })?,
             catalogs: catalogs(db)?,
             revision: db
-                .query_row("SELECT value FROM counter WHERE name = 'revision'", [], |row| row.get(0))
+                .query_row("SELECT value FROM counter WHERE name = 'revision'", [], |row| {
+                    row.get(0)
+                })
                 .optional()?
                 .unwrap_or(0),
         })
@@ -184,9 +188,10 @@ fn workload(row: &Row<'_>) -> Result<WorkloadRow, StoreError> {
 }
 
 fn catalogs(db: &Connection) -> Result<Vec<(WorkloadName, Vec<Json>)>, StoreError> {
-    let rows = all(db, "SELECT workload, entry FROM catalog_entry ORDER BY workload, rowid", |row| {
-        Ok((text::<WorkloadName>(row, 0)?, text::<Json>(row, 1)?))
-    })?;
+    let rows =
+        all(db, "SELECT workload, entry FROM catalog_entry ORDER BY workload, rowid", |row| {
+            Ok((text::<WorkloadName>(row, 0)?, text::<Json>(row, 1)?))
+        })?;
     let mut catalogs: Vec<(WorkloadName, Vec<Json>)> = Vec::new();
     for (workload, entry) in rows {
         match catalogs.last_mut() {

@@ -199,7 +199,11 @@ fn put_ticket(db: &Transaction<'_>, row: &TicketRow) -> rusqlite::Result<()> {
     )
 }
 
-fn put_catalog(db: &Transaction<'_>, name: &WorkloadName, entries: &[Json]) -> rusqlite::Result<()> {
+fn put_catalog(
+    db: &Transaction<'_>,
+    name: &WorkloadName,
+    entries: &[Json],
+) -> rusqlite::Result<()> {
     run(db, "DELETE FROM catalog_entry WHERE workload = ?1", [name.as_str()])?;
     for entry in entries {
         let sql = "INSERT INTO catalog_entry VALUES (?1, ?2)";

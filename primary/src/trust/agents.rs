@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::{AgentId, CapabilityId};
@@ -131,9 +131,9 @@ impl Trust {
             redeemed_at: known.as_ref().and_then(|row| row.redeemed_at),
         };
         let record = Record::new(EventType::AgentConnect)
-            .agent(order.agent.as_str())
+            .agent(&order.agent)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({
+            .detail(&json!({
                 "agentType": order.kind,
                 "codeExpiresAt": expires_at,
                 "granted": granted.iter().map(describe).collect::<Vec<_>>(),
@@ -209,11 +209,8 @@ impl Trust {
         }
         let pat = Credential::generate(CredentialKind::AgentPat);
         let agent = row.id.clone();
-        let row =
-            AgentRow { code: None, pat: Some(pat.hash()), redeemed_at: Some(now), ..row };
-        let record = Record::new(EventType::AgentEnroll)
-            .agent(agent.as_str())
-            .outcome(RecordOutcome::Ok);
+        let row = AgentRow { code: None, pat: Some(pat.hash()), redeemed_at: Some(now), ..row };
+        let record = Record::new(EventType::AgentEnroll).agent(&agent).outcome(RecordOutcome::Ok);
         let changes = vec![Change::PutAgent(row), Change::SpendCode(code, now)];
         self.change(record, changes).await.map_err(|error| {
             tracing::error!(%error, "an enrollment failed");
@@ -234,7 +231,7 @@ impl Trust {
         let Some(agent) = agent else {
             let record = Record::new(EventType::AuthFailed)
                 .outcome(RecordOutcome::Denied)
-                .detail(json!({"at": "handshake"}));
+                .detail(&json!({"at": "handshake"}));
             self.audit.append(record).map_err(ChangeError::from)?;
             let message = "this is not a live agent credential; send Authorization: Bearer \
                            plx_agent_…, or enroll with a new code from the owner";
@@ -243,10 +240,10 @@ impl Trust {
         let now = self.now();
         let session = self.sessions.open(agent, now, now.plus(self.lifetimes.session));
         let record = Record::new(EventType::Handshake)
-            .agent(session.agent.as_str())
+            .agent(&session.agent)
             .session(&session.id)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({ "client": client }));
+            .detail(&json!({ "client": client }));
         self.audit.append(record).map_err(ChangeError::from)?;
         Ok(session)
     }

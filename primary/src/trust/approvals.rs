@@ -1,6 +1,6 @@
 //! The owner answers.
 
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::PendingId;
 use plexus_shared::model::trust::{Grant, TrustWindow};
@@ -82,10 +82,10 @@ impl Trust {
         let grants = self.granted_by(&item, window)?;
         let item = PendingRow { state: PendingState::Approved, ..item };
         let record = Record::new(EventType::GrantAllow)
-            .agent(item.agent.as_str())
+            .agent(&item.agent)
             .session(&item.session)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({
+            .detail(&json!({
                 "by": "owner",
                 "pendingId": item.id,
                 "granted": grants.iter().map(describe).collect::<Vec<_>>(),
@@ -149,10 +149,10 @@ impl Trust {
     ) -> Result<PendingRow, AnswerError> {
         let item = PendingRow { state: PendingState::Denied, ..item };
         let record = Record::new(EventType::GrantDeny)
-            .agent(item.agent.as_str())
+            .agent(&item.agent)
             .session(&item.session)
             .outcome(RecordOutcome::Denied)
-            .detail(json!({"by": "owner", "pendingId": item.id, "reason": reason}));
+            .detail(&json!({"by": "owner", "pendingId": item.id, "reason": reason}));
         self.change(record, vec![Change::PutPending(item.clone())]).await?;
         Ok(item)
     }

@@ -1,6 +1,6 @@
 //! An agent asks; the answer is a token, a question for the owner, or both.
 
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
 use plexus_shared::ids::{AgentId, PendingId};
 use plexus_shared::model::denial::{Code, Denial};
@@ -99,17 +99,15 @@ impl Trust {
             let message = "the request asks for nothing: every decision is \"deny\"";
             return Err(Denial::new(Code::SchemaValidationFailed, message));
         }
-        let item = (!sorted.asks.is_empty())
-            .then(|| self.item(session, sorted.asks))
-            .transpose()?;
+        let item =
+            (!sorted.asks.is_empty()).then(|| self.item(session, sorted.asks)).transpose()?;
         self.allow_fresh(session, &sorted.fresh).await?;
         if let Some(Item::New(row)) = &item {
             self.ask(session, row).await?;
         }
         let fresh = sorted.fresh.into_iter().map(|(grant, verbs)| Grant { verbs, ..grant });
         let grants: Vec<_> = sorted.held.into_iter().chain(fresh).collect();
-        let token =
-            (!grants.is_empty()).then(|| self.mint(session, &grants)).transpose()?;
+        let token = (!grants.is_empty()).then(|| self.mint(session, &grants)).transpose()?;
         Ok(match (item.map(Item::row), token) {
             (Some(item), partial) => {
                 let narration = narration(&catalog, &item);
@@ -191,7 +189,10 @@ impl Trust {
         }))
     }
 
-    async fn allow_fresh(&self, session: &Session, fresh: &[(Grant, VerbSet)],
+    async fn allow_fresh(
+        &self,
+        session: &Session,
+        fresh: &[(Grant, VerbSet)],
     ) -> Result<(), ChangeError> {
         let grants = || fresh.iter().map(|(grant, _)| grant);
         let standing = grants().filter(|grant| grant.window != TrustWindow::Once);
@@ -199,10 +200,10 @@ impl Trust {
             return Ok(());
         }
         let record = Record::new(EventType::GrantAllow)
-            .agent(session.agent.as_str())
+            .agent(&session.agent)
             .session(&session.id)
             .outcome(RecordOutcome::Ok)
-            .detail(json!({
+            .detail(&json!({
                 "by": "policy",
                 "granted": grants().map(describe).collect::<Vec<_>>(),
             }));
@@ -212,9 +213,9 @@ impl Trust {
 
     async fn ask(&self, session: &Session, row: &PendingRow) -> Result<(), ChangeError> {
         let record = Record::new(EventType::GrantPending)
-            .agent(session.agent.as_str())
+            .agent(&session.agent)
             .session(&session.id)
-            .detail(json!({"pendingId": row.id, "asks": row.asks}));
+            .detail(&json!({"pendingId": row.id, "asks": row.asks}));
         self.change(record, vec![Change::PutPending(row.clone())]).await?;
         Ok(())
     }
@@ -286,7 +287,7 @@ pub(super) fn narration(catalog: &Catalog, item: &PendingRow) -> Vec<PendingNarr
 }
 
 /// `grant` as the ledger shows it.
-pub(crate) fn standing(catalog: &Catalog, grant: &Grant) -> StandingGrant {
+pub fn standing(catalog: &Catalog, grant: &Grant) -> StandingGrant {
     use plexus_shared::model::entry::TransportKind;
     use plexus_shared::model::trust::Provenance;
     let listed = catalog.get(grant.capability.as_str());

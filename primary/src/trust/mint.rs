@@ -1,7 +1,7 @@
 //! Turning what an agent holds into a short token.
 
 use plexus_shared::admit::token::Claims;
-use plexus_shared::audit::event::{EventType, Record, RecordOutcome};
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::TokenId;
 use plexus_shared::model::denial::{Code, Denial};
@@ -21,11 +21,12 @@ impl Trust {
         let now = self.now();
         let standing = || grants.iter().filter(|grant| grant.window != TrustWindow::Once);
         let grant_ends = standing().map(|grant| grant.expires_at).min();
-        let expires_at = [Some(now.plus(self.lifetimes.token)), Some(session.expires_at), grant_ends]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(now);
+        let expires_at =
+            [Some(now.plus(self.lifetimes.token)), Some(session.expires_at), grant_ends]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(now);
         // The wire counts whole seconds; what is shown is what is enforced.
         let expires_at = Timestamp::from_millis(expires_at.as_secs() * 1000);
         let scopes: Vec<_> = grants
@@ -42,18 +43,22 @@ impl Trust {
             expires_at,
             grant_ends,
         );
-        let token = self.keys.sign(&claims).map_err(|_| Denial::internal("no token could be signed"))?;
+        let token =
+            self.keys.sign(&claims).map_err(|_| Denial::internal("no token could be signed"))?;
         let record = Record::new(EventType::TokenIssue)
-            .agent(session.agent.as_str())
+            .agent(&session.agent)
             .session(&session.id)
             .jti(&jti)
             .outcome(RecordOutcome::Ok)
-            .detail(serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
+            .detail(&serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
         self.audit.append(record).map_err(ChangeError::from)?;
         let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
         let single = single.map(|grant| grant.capability.clone());
         if !self.sessions.list(&session.id, jti.clone(), expires_at, single) {
-            return Err(Denial::new(Code::SessionExpired, "the session has ended; handshake again"));
+            return Err(Denial::new(
+                Code::SessionExpired,
+                "the session has ended; handshake again",
+            ));
         }
         Ok(ScopedToken {
             token,

@@ -21,8 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use plexus_shared::admit::token::TokenKeys;
-use plexus_shared::audit::event::Record;
-use plexus_shared::audit::{AuditSink, AuditUnavailable};
+use plexus_shared::audit::{AuditSink, AuditUnavailable, Record};
 use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::ids::EventId;
 use plexus_shared::model::denial::Denial;
@@ -35,7 +34,7 @@ use sessions::Sessions;
 
 pub use agents::{Connect, ConnectError, Connected, EnrollError, Enrolled, StartingCapability};
 pub use approvals::{Answer, AnswerError};
-pub use grants::{Declined, GrantReply, GrantStatus, Requested};
+pub use grants::{Declined, GrantReply, GrantStatus, Requested, standing as show};
 
 /// How long what the engine makes lives.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +52,12 @@ pub struct Lifetimes {
 impl Default for Lifetimes {
     fn default() -> Self {
         let minutes = |n| Duration::from_secs(n * 60);
-        Self { token: minutes(15), session: minutes(60), pending: minutes(24 * 60), code: minutes(15) }
+        Self {
+            token: minutes(15),
+            session: minutes(60),
+            pending: minutes(24 * 60),
+            code: minutes(15),
+        }
     }
 }
 
@@ -159,8 +163,8 @@ impl Trust {
         let event = self.audit.append(record)?;
         if let Err(error) = self.store.commit(changes.clone()).await {
             let detail = serde_json::json!({"phase": "failed", "event": event});
-            let outcome = plexus_shared::audit::event::RecordOutcome::Error;
-            self.audit.append(failed.outcome(outcome).detail(detail))?;
+            let outcome = plexus_shared::audit::RecordOutcome::Error;
+            self.audit.append(failed.outcome(outcome).detail(&detail))?;
             return Err(error.into());
         }
         let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! What the owner is told, written by the gateway so that no agent can colour it.
 
-use plexus_shared::gate::sensitivity::{choose_window, sensitivity, Picker};
+use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
 use plexus_shared::ids::{AgentId, CapabilityId};
 use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
 use plexus_shared::model::verb::VerbSet;

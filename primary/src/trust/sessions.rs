@@ -74,11 +74,13 @@ impl Sessions {
         inner.forget_ended(now);
         let session = Session { id: SessionId::fresh(now), agent: agent.clone(), expires_at };
         inner.by_age.push_back((expires_at, session.id.clone()));
-        let stay = Stay { session: session.clone(), tokens: VecDeque::new(), waiting: HashMap::new() };
+        let stay =
+            Stay { session: session.clone(), tokens: VecDeque::new(), waiting: HashMap::new() };
         inner.stays.insert(session.id.clone(), stay);
         let mine = inner.by_agent.entry(agent).or_default();
         mine.push_back(session.id.clone());
-        let surplus = (mine.len() > MAX_SESSIONS_PER_AGENT).then(|| mine.front().cloned()).flatten();
+        let surplus =
+            (mine.len() > MAX_SESSIONS_PER_AGENT).then(|| mine.front().cloned()).flatten();
         if let Some(oldest) = surplus {
             inner.end(&oldest);
         }

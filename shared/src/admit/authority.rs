@@ -4,6 +4,7 @@
 use plexus_mesh_proto::hello::{AuthenticatedPeer, Primary};
 
 use super::token::VerifiedToken;
+use crate::ids::AgentId;
 
 /// The word behind a call.
 #[derive(Debug)]
@@ -16,9 +17,9 @@ pub enum Authority {
 
 impl Authority {
     /// The name of the agent the call is for.
-    pub fn agent(&self) -> &str {
+    pub fn agent(&self) -> &AgentId {
         match self {
-            Self::Agent(token) => token.agent().as_str(),
+            Self::Agent(token) => token.agent(),
             Self::Tunnel(caller) => &caller.agent,
         }
     }
@@ -27,12 +28,12 @@ impl Authority {
 /// A call that the primary sent: for which agent, by its word.
 #[derive(Debug)]
 pub struct TunnelCaller {
-    agent: String,
+    agent: AgentId,
 }
 
 impl TunnelCaller {
     /// A caller on the authenticated connection of `_primary`, for `agent` as it says.
-    pub fn new(_primary: &AuthenticatedPeer<Primary>, agent: String) -> Self {
+    pub fn new(_primary: &AuthenticatedPeer<Primary>, agent: AgentId) -> Self {
         Self { agent }
     }
 }

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::Timestamp;
 use crate::gate::scope;
-use crate::ids::CorrelationId;
+use crate::ids::{AgentId, CorrelationId};
 use crate::invoke::Call;
 use crate::model::denial::{Code, Denial};
 use crate::source::registry::{Catalog, Listed, Registered};
@@ -50,7 +50,7 @@ pub trait Liveness: Send + Sync {
 pub struct Permit {
     target: Arc<Registered>,
     call: Call,
-    agent: String,
+    agent: AgentId,
 }
 
 impl Permit {
@@ -80,7 +80,7 @@ impl Permit {
     }
 
     /// The agent the call is for.
-    pub fn agent(&self) -> &str {
+    pub fn agent(&self) -> &AgentId {
         &self.agent
     }
 }
@@ -110,7 +110,7 @@ pub(crate) fn admit(
     if let Authority::Agent(token) = authority {
         liveness.claim(token, &call.id)?;
     }
-    Ok(Permit { target: listed.target.clone(), agent: authority.agent().to_owned(), call })
+    Ok(Permit { target: listed.target.clone(), agent: authority.agent().clone(), call })
 }
 
 fn token_lives(

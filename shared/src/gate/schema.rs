@@ -39,7 +39,8 @@ impl InputSchema {
         match options.build(&schema) {
             Ok(validator) => (Self::Full(Box::new(validator)), None),
             Err(error) => {
-                let why = format!("only lightly checked: the input schema does not compile: {error}");
+                let why =
+                    format!("only lightly checked: the input schema does not compile: {error}");
                 let members = match schema {
                     Value::Object(members) => members,
                     _ => Map::new(),
@@ -62,7 +63,9 @@ impl InputSchema {
         let errors: Vec<Value> = match self {
             Self::Any => return Ok(()),
             Self::Full(validator) if validator.is_valid(&input) => return Ok(()),
-            Self::Full(validator) => validator.iter_errors(&input).take(MAX_NAMED).map(named).collect(),
+            Self::Full(validator) => {
+                validator.iter_errors(&input).take(MAX_NAMED).map(named).collect()
+            }
             Self::Light(schema) => light(schema, &input),
         };
         if errors.is_empty() { Ok(()) } else { Err(refuse(id, errors)) }

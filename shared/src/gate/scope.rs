@@ -15,8 +15,7 @@ pub fn mentions(scopes: &[TokenScope], id: &str) -> bool {
 /// # Errors
 /// `grant_required` when none does.
 pub fn covers(scopes: &[TokenScope], id: &str, needed: VerbSet) -> Result<(), Denial> {
-    let covered =
-        scopes.iter().any(|scope| scope.id.as_str() == id && scope.verbs.covers(needed));
+    let covered = scopes.iter().any(|scope| scope.id.as_str() == id && scope.verbs.covers(needed));
     if covered && !needed.is_empty() {
         return Ok(());
     }

@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn execute_is_once_whoever_asks_for_whatever() {
         let asks = [None, Some(TrustWindow::UntilRevoked), Some(TrustWindow::Week)];
-        for (class, verbs) in CLASSES.into_iter().flat_map(|c| every_verb_set().map(move |v| (c, v)))
+        for (class, verbs) in
+            CLASSES.into_iter().flat_map(|c| every_verb_set().map(move |v| (c, v)))
         {
             for (picker, ask) in [Picker::Owner, Picker::Agent].into_iter().zip(asks.iter().cycle())
             {

@@ -126,6 +126,45 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// Whether a source may contribute this: bounded, of its own source, whole.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let slug = self.source.slug();
+        let own = self.id.as_str().strip_prefix(&slug).is_some_and(|rest| rest.starts_with('.'));
+        let callable = self.kind != EntryKind::Skill;
+        let wrong = [
+            (!own, "its id does not begin with its source"),
+            (self.label.is_empty() || self.label.len() > 200, "its label has not 1 to 200 bytes"),
+            (
+                self.describe.is_empty() || self.describe.len() > 16_384,
+                "its describe has not 1 to 16384 bytes",
+            ),
+            (
+                callable == self.grants.is_empty(),
+                "a capability or workflow needs verbs, a skill has none",
+            ),
+            (callable == self.body.is_some(), "a skill needs a body, nothing else has one"),
+            (
+                callable == (self.transport == TransportKind::Skill),
+                "its transport does not suit its kind",
+            ),
+            (
+                (self.kind == EntryKind::Workflow) == self.members.is_empty(),
+                "a workflow needs members, nothing else has them",
+            ),
+            (
+                self.members.len() > 64 || self.skills.len() > 64,
+                "it has more than 64 members or skills",
+            ),
+        ];
+        match wrong.into_iter().find(|(wrong, _)| *wrong) {
+            Some((_, why)) => Err(why.to_owned()),
+            None => Ok(()),
+        }
+    }
+
     /// The first sentence of `describe`: the teaser shown before a session.
     pub fn summary(&self) -> &str {
         let line = self.describe.lines().next().unwrap_or_default();

@@ -82,7 +82,7 @@ fn each_clip_is_marked_with_what_is_missing() {
     assert_eq!(list.as_array().unwrap().len(), 51);
     assert_eq!(list[50], "…[+3 items]");
 
-    let object: Map = (0..52).map(|n| (format!("k{n}"), json!(n))).collect();
+    let object: Map<String, Value> = (0..52).map(|n| (format!("k{n}"), json!(n))).collect();
     let object = kept(&redactor, &Value::Object(object));
     assert_eq!(object.as_object().unwrap().len(), 51);
     assert_eq!(object["…"], "[+2 keys]");
@@ -90,8 +90,6 @@ fn each_clip_is_marked_with_what_is_missing() {
     let deep = kept(&redactor, &json!([[[[[["leaf", ["gone"]]]]]]]));
     assert_eq!(deep, json!([[[[[["leaf", "…[depth]"]]]]]]));
 }
-
-type Map = serde_json::Map<String, Value>;
 
 #[test]
 fn what_fits_exactly_is_not_clipped() {

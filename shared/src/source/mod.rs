@@ -1,3 +1,5 @@
 //! Sources: what contributes capabilities to a node.
 
+pub mod health;
+pub mod registry;
 pub mod workspace;

@@ -260,8 +260,8 @@ fn register(class: Provenance, health: &Arc<HealthCell>, offer: Offer) -> Regist
 
 /// SHA-256 over the canonical JSON of `definition`.
 fn digest(definition: &Definition) -> [u8; 32] {
-    let canonical = serde_json::to_value(definition)
-        .and_then(|value| serde_json_canonicalizer::to_vec(&value));
+    let canonical =
+        serde_json::to_value(definition).and_then(|value| serde_json_canonicalizer::to_vec(&value));
     sha256(&canonical.unwrap_or_default())
 }
 

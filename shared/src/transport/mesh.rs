@@ -88,7 +88,7 @@ impl Mesh {
             correlation: permit.correlation().as_str(),
             idempotency_key: permit.idempotency_key(),
             deadline: permit.deadline(),
-            agent: permit.agent(),
+            agent: permit.agent().as_str(),
         };
         match self.route.forward(call).await {
             Ok(answer) => read_answer(id, &answer),
@@ -162,9 +162,10 @@ fn refusal(id: &str, error: &ForwardError) -> Denial {
         ForwardError::Busy => {
             Denial::new(Code::RateLimited, "too many calls of this home are under way; retry later")
         }
-        ForwardError::TooLarge => {
-            Denial::new(Code::SchemaValidationFailed, "the input is too large to be sent to its home")
-        }
+        ForwardError::TooLarge => Denial::new(
+            Code::SchemaValidationFailed,
+            "the input is too large to be sent to its home",
+        ),
         ForwardError::Broken => lost("the connection to the home broke before it answered"),
         ForwardError::Deadline => lost("the call took longer than it may and was cancelled"),
         ForwardError::Nonsense => lost("the home sent something that is no answer"),

@@ -2,8 +2,6 @@
 
 pub mod mesh;
 
-use std::sync::Arc;
-
 use crate::admit::Permit;
 use crate::model::denial::{Code, Denial};
 use crate::model::outcome::{Outcome, Output};
@@ -13,7 +11,7 @@ use crate::source::workspace::{Operation, Workspace};
 #[derive(Clone, Debug)]
 pub enum Transport {
     /// A folder of this node.
-    Workspace(Arc<Workspace>, Operation),
+    Workspace(Workspace, Operation),
     /// Another node, over its tunnel.
     Mesh(mesh::Mesh),
 }

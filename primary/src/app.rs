@@ -1,0 +1,323 @@
+//! The composition root: the only place that puts a primary's parts together.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plexus_mesh_proto::address::WorkloadName;
+use plexus_mesh_proto::identity::NodeKey;
+use plexus_shared::admit::token::TokenKeys;
+use plexus_shared::audit::{AuditLog, AuditOpenError, Tier};
+use plexus_shared::clock::{Clock, SystemClock};
+use plexus_shared::invoke::Pipeline;
+use plexus_shared::model::exposure::ExposureRules;
+use plexus_shared::secret::{Credential, CredentialKind, random};
+use plexus_shared::source::registry::Registry;
+use plexus_shared::state_dir::{StateDir, StateDirError, StateLock};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use crate::config::{CONNECTION_KEY, Config, RUNTIME, Runtime};
+use crate::http::guard::Guard;
+use crate::http::{Inner, Services, router, serve};
+use crate::mesh::acceptor::{self, ListenError};
+use crate::mesh::{self, Mesh};
+use crate::sources::Sources;
+use crate::store::rows::CursorRow;
+use crate::store::{Change, Kept, Store, StoreError};
+use crate::trust::authorizer::ConfirmRisky;
+use crate::trust::ledger::Ledger;
+use crate::trust::sessions::Sessions;
+use crate::trust::{self, Lifetimes, Trust};
+
+/// Revisions are kept ahead of what was shown, this many at a time, so that showing one waits for
+/// nothing and a restart still moves forward.
+const REVISION_STEP: u64 = 1000;
+/// How often sources are looked at.
+const HEALTH_EVERY: Duration = Duration::from_secs(5);
+
+/// Why a primary did not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// The HTTP port.
+    #[error(
+        "port {port} on 127.0.0.1 can't be used: {error}; stop what uses it, or start with --port"
+    )]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why.
+        error: io::Error,
+    },
+    /// The mesh socket.
+    #[error(
+        "the mesh address {addr} can't be used: {error}; stop what uses it, or start with --mesh-listen"
+    )]
+    MeshPort {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A key file is not what was written.
+    #[error("{} is damaged: {what}; restore it from a backup, or remove it to get a new one ({loss})", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+        /// What removing it costs.
+        loss: &'static str,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] AuditOpenError),
+    /// The audit log can't be read back.
+    #[error(transparent)]
+    AuditRead(#[from] plexus_shared::audit::ReadError),
+    /// The mesh.
+    #[error(transparent)]
+    Mesh(#[from] ListenError),
+    /// The runtime.
+    #[error("the runtime could not be set up: {0}")]
+    Runtime(io::Error),
+}
+
+/// A primary whose sockets are bound and whose parts stand; nothing is served yet.
+pub struct App {
+    /// Where it will serve.
+    pub base_url: String,
+    services: Services,
+    guard: Guard,
+    listener: tokio::net::TcpListener,
+    endpoint: quinn::Endpoint,
+    state: StateDir,
+    _lock: StateLock,
+}
+
+impl App {
+    /// Claims the folder, binds the sockets, reads what was kept and puts the parts together. When
+    /// anything is amiss, nothing has been touched.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        // A folder that exists is claimed first: "already running" says more than "port in use".
+        let claimed = config.home.exists().then(|| claim(&config.home)).transpose()?;
+        let (tcp, udp) = bind(config)?;
+        let (state, lock) = claimed.map_or_else(|| claim(&config.home), Ok)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keys = Keys::load(&state)?;
+        let audit = Arc::new(AuditLog::open(state.subdir("audit")?, clock.clone(), Tier::Primary)?);
+        let (store, mut kept) = Store::open(&state.join("state.db"))?;
+        let store = Arc::new(store);
+        mesh::recover_cursors(&state.join("audit"), audit.head().seq, &mut kept)?;
+        store.commit(kept.cursors.iter().map(keep_cursor).collect()).await?;
+        let registry = registry(&store, &mut kept).await?;
+        let sessions = Arc::new(Sessions::default());
+        let trust = Arc::new(Trust::new(trust::Parts {
+            ledger: Ledger::new(&mut kept),
+            sessions: sessions.clone(),
+            keys: TokenKeys::new(&keys.token),
+            authorizer: Box::new(ConfirmRisky),
+            lifetimes: Lifetimes::default(),
+            store: store.clone(),
+            registry: registry.clone(),
+            audit: audit.clone(),
+            clock: clock.clone(),
+        }));
+        let listen = udp.local_addr().map_err(StartError::Runtime)?;
+        let parts = mesh::Parts {
+            node: keys.node,
+            listen,
+            store: store.clone(),
+            registry: registry.clone(),
+            audit: audit.clone(),
+            clock: clock.clone(),
+        };
+        let mesh = Arc::new(Mesh::new(parts, &mut kept));
+        let endpoint = acceptor::listen(&mesh, udp)?;
+        let rows = std::mem::take(&mut kept.sources);
+        let sources = Sources::start(
+            rows,
+            state.path(),
+            registry.clone(),
+            store.clone(),
+            audit.clone(),
+            clock.clone(),
+        );
+        let port = tcp.local_addr().map_err(StartError::Runtime)?.port();
+        let base_url = format!("http://127.0.0.1:{port}");
+        let pipeline = Pipeline::new(registry.clone(), sessions, audit.clone(), clock.clone());
+        let services = Services::new(Inner {
+            base_url: base_url.clone(),
+            started_at: clock.now(),
+            connection_key: keys.connection,
+            clock,
+            registry,
+            pipeline: Arc::new(pipeline),
+            trust,
+            sources: Arc::new(sources),
+            mesh,
+            audit,
+            store,
+        });
+        let listener = tokio::net::TcpListener::from_std(tcp).map_err(StartError::Runtime)?;
+        let guard = Guard::loopback(port);
+        Ok(Self { base_url, services, guard, listener, endpoint, state, _lock: lock })
+    }
+
+    /// Tells other programs where this one is.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn announce(&self) -> Result<(), StartError> {
+        let mesh_addr = self.endpoint.local_addr().map_err(StartError::Runtime)?.to_string();
+        let runtime = Runtime {
+            pid: std::process::id(),
+            base_url: self.base_url.clone(),
+            mesh_addr,
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let text = serde_json::to_vec_pretty(&runtime).unwrap_or_default();
+        Ok(self.state.write(RUNTIME, &text)?)
+    }
+
+    /// Serves until `stop` turns true, then lets what is under way finish.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let mut tasks = JoinSet::new();
+        let (end_tunnels, tunnels_end) = watch::channel(false);
+        tasks.spawn(acceptor::run(self.services.mesh.clone(), self.endpoint, tunnels_end));
+        tasks.spawn(watch_sources(self.services.clone(), stop.clone()));
+        tasks.spawn(keep_revision(self.services.clone(), stop.clone()));
+        let router = router::router(self.services.clone(), self.guard);
+        serve::serve(self.listener, router, stop).await;
+        // Calls have ended: now the tunnels may.
+        end_tunnels.send_replace(true);
+        tasks.join_all().await;
+        // The file says where a gateway runs; none does any more.
+        let _ = std::fs::remove_file(self.state.join(RUNTIME));
+    }
+}
+
+fn claim(home: &Path) -> Result<(StateDir, StateLock), StateDirError> {
+    let state = StateDir::open(home)?;
+    let lock = state.lock()?;
+    Ok((state, lock))
+}
+
+fn bind(config: &Config) -> Result<(TcpListener, UdpSocket), StartError> {
+    let port = config.port;
+    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp))
+        .map_err(|error| StartError::Port { port, error })?;
+    let addr = config.mesh_listen;
+    let udp = UdpSocket::bind(addr).map_err(|error| StartError::MeshPort { addr, error })?;
+    Ok((tcp, udp))
+}
+
+fn keep_cursor((workload, cursor): &(WorkloadName, CursorRow)) -> Change {
+    let CursorRow { origin_seq, log_seq } = *cursor;
+    Change::PutCursor { workload: workload.clone(), origin_seq, log_seq }
+}
+
+async fn registry(store: &Store, kept: &mut Kept) -> Result<Arc<Registry>, StoreError> {
+    let revision = kept.revision;
+    store.commit(vec![Change::SetRevision(revision + REVISION_STEP)]).await?;
+    let rules = ExposureRules::new(std::mem::take(&mut kept.rules));
+    Ok(Arc::new(Registry::new(revision, rules)))
+}
+
+async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(HEALTH_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => services.sources.check().await,
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Keeps the kept revision ahead of the shown one.
+async fn keep_revision(services: Services, mut stop: watch::Receiver<bool>) {
+    let mut revisions = services.registry.subscribe();
+    let mut ahead = services.registry.catalog().revision() + REVISION_STEP / 2;
+    loop {
+        tokio::select! {
+            changed = revisions.changed() => if changed.is_err() { return },
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+        let shown = *revisions.borrow_and_update();
+        if shown >= ahead {
+            ahead = shown + REVISION_STEP / 2;
+            let keep = Change::SetRevision(shown + REVISION_STEP);
+            if let Err(error) = services.store.commit(vec![keep]).await {
+                tracing::error!(%error, "the manifest revision could not be kept");
+            }
+        }
+    }
+}
+
+/// The secrets of a primary, made on its first start.
+struct Keys {
+    connection: Credential,
+    token: Zeroizing<[u8; 32]>,
+    node: NodeKey,
+}
+
+impl Keys {
+    fn load(state: &StateDir) -> Result<Self, StartError> {
+        let connection = text_file(state, CONNECTION_KEY, || {
+            let key = Credential::generate(CredentialKind::ConnectionKey);
+            Zeroizing::new(key.expose().to_owned())
+        })?;
+        let connection =
+            Credential::parse(CredentialKind::ConnectionKey, &connection).ok_or_else(|| {
+                damaged(state, CONNECTION_KEY, "it holds no connection-key", "no agent is affected")
+            })?;
+        let hex = &data_encoding::HEXLOWER;
+        let token = text_file(state, "token-secret", || {
+            Zeroizing::new(hex.encode(&*Zeroizing::new(random::<32>())))
+        })?;
+        let token = hex.decode(token.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        let token = token.ok_or_else(|| {
+            damaged(state, "token-secret", "it holds no 32 bytes in hex", "live tokens end")
+        })?;
+        let seed = text_file(state, "node-identity", || {
+            Zeroizing::new(hex.encode(&*Zeroizing::new(random::<32>())))
+        })?;
+        let node = NodeKey::from_seed_hex(&seed).map_err(|_| {
+            damaged(state, "node-identity", "it holds no key", "every workload must join again")
+        })?;
+        Ok(Self { connection, token: Zeroizing::new(token), node })
+    }
+}
+
+fn damaged(state: &StateDir, name: &str, what: &'static str, loss: &'static str) -> StartError {
+    StartError::Damaged { path: state.join(name), what, loss }
+}
+
+/// A one-line secret file, made when it is absent.
+fn text_file(
+    state: &StateDir,
+    name: &str,
+    make: impl FnOnce() -> Zeroizing<String>,
+) -> Result<Zeroizing<String>, StartError> {
+    if let Some(bytes) = state.read(name)? {
+        let bytes = Zeroizing::new(bytes);
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        return Ok(Zeroizing::new(text.trim_end().to_owned()));
+    }
+    let text = make();
+    state.write(name, format!("{}\n", *text).as_bytes())?;
+    Ok(text)
+}

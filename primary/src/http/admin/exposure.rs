@@ -1,0 +1,85 @@
+//! What the owner shows.
+
+use axum::extract::{Path, State};
+use plexus_shared::audit::{AuditSink, EventType, Record, RecordOutcome};
+use plexus_shared::model::exposure::ExposureRule;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{bad_request, fault, unrecorded};
+use crate::http::Services;
+use crate::http::error::Failure;
+use crate::http::extract::{Json, Owner};
+use crate::store::Change;
+
+/// The most rules, and the longest pattern in bytes.
+const MAX_RULES: usize = 10_000;
+const MAX_PATTERN: usize = 400;
+
+/// Shows every entry, hidden ones too.
+pub async fn capabilities(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
+    let catalog = services.registry.catalog();
+    let entries = catalog.all().map(|listed| {
+        let mut entry = json!(listed.target.entry());
+        entry["exposed"] = json!(listed.exposed);
+        entry
+    });
+    axum::Json(json!({
+        "gateway": {"name": "plexus", "version": env!("CARGO_PKG_VERSION"), "baseUrl": services.base_url},
+        "revision": catalog.revision(),
+        "entries": entries.collect::<Vec<_>>(),
+    }))
+}
+
+/// Shows the rules in order.
+pub async fn rules(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
+    axum::Json(json!({ "rules": services.registry.rules().rules() }))
+}
+
+/// The body of `POST exposure/:pattern`.
+#[derive(Deserialize)]
+pub struct SetRequest {
+    enabled: bool,
+}
+
+/// Shows or hides one id, or everything a pattern matches: the newest word on it.
+pub async fn set(
+    State(services): State<Services>,
+    _: Owner,
+    Path(pattern): Path<String>,
+    Json(request): Json<SetRequest>,
+) -> Result<axum::Json<Value>, Failure> {
+    let rule = ExposureRule { pattern, enabled: request.enabled };
+    let rules = services.registry.rules().with(rule).rules();
+    apply(&services, rules).await
+}
+
+/// Replaces the rules.
+pub async fn replace(
+    State(services): State<Services>,
+    _: Owner,
+    Json(rules): Json<Vec<ExposureRule>>,
+) -> Result<axum::Json<Value>, Failure> {
+    apply(&services, rules).await
+}
+
+/// Records, keeps, then applies `rules`; calls that begin after the answer see them.
+async fn apply(
+    services: &Services,
+    rules: Vec<ExposureRule>,
+) -> Result<axum::Json<Value>, Failure> {
+    let wrong = |rule: &&ExposureRule| rule.pattern.is_empty() || rule.pattern.len() > MAX_PATTERN;
+    if rules.len() > MAX_RULES || rules.iter().any(|rule| wrong(&rule)) {
+        return Err(bad_request(format!(
+            "at most {MAX_RULES} rules, each with a pattern of 1 to {MAX_PATTERN} bytes"
+        )));
+    }
+    let record = Record::new(EventType::ExposureSet)
+        .outcome(RecordOutcome::Ok)
+        .detail(&json!({ "rules": rules }));
+    services.audit.append(record).map_err(unrecorded)?;
+    services.store.commit(vec![Change::SetRules(rules.clone())]).await.map_err(fault)?;
+    services.registry.set_rules(rules.clone());
+    let revision = services.registry.catalog().revision();
+    Ok(axum::Json(json!({"ok": true, "rules": rules, "revision": revision})))
+}

@@ -1,0 +1,95 @@
+//! What waits for the owner, and the owner's answer.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use plexus_shared::ids::PendingId;
+use plexus_shared::model::denial::Code;
+use plexus_shared::model::trust::TrustWindow;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{fault, refuse};
+use crate::http::Services;
+use crate::http::error::Failure;
+use crate::http::extract::{Json, Owner};
+use crate::store::rows::PendingRow;
+use crate::trust::narration::PendingNarration;
+use crate::trust::{Answer, AnswerError};
+
+/// Lists what waits, oldest first.
+pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
+    let waiting = services.trust.waiting();
+    let pending: Vec<_> = waiting.iter().map(|(row, told)| show(row, told)).collect();
+    axum::Json(json!({ "pending": pending }))
+}
+
+fn show(row: &PendingRow, told: &[PendingNarration]) -> Value {
+    let first = row.asks.first();
+    let mut item = json!({
+        "pendingId": row.id,
+        "kind": "grant",
+        "state": row.state,
+        "createdAt": row.created_at,
+        "expiresAt": row.expires_at,
+        "agentId": row.agent,
+        "capabilities": row.asks.iter().map(|ask| &ask.id).collect::<Vec<_>>(),
+        "scopes": row.asks.iter().map(|a| json!({"id": a.id, "verbs": a.verbs})).collect::<Vec<_>>(),
+        "reasons": row.asks.iter().map(|ask| &ask.reason).collect::<Vec<_>>(),
+        "pendingNarration": told,
+    });
+    if let Some(window) = first.and_then(|ask| ask.window) {
+        item["requestedTrustWindow"] = json!(window);
+    }
+    if let Some(purpose) = first.and_then(|ask| ask.purpose.as_ref()) {
+        item["agentPurpose"] = json!(purpose);
+    }
+    item
+}
+
+/// The body of `POST pending/:id`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerRequest {
+    action: Action,
+    #[serde(default)]
+    trust_window: Option<TrustWindow>,
+    #[serde(default)]
+    constraint: Option<Value>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Approve,
+    Deny,
+}
+
+/// Takes the owner's answer; a second one is refused.
+pub async fn answer(
+    State(services): State<Services>,
+    _: Owner,
+    Path(id): Path<String>,
+    Json(request): Json<AnswerRequest>,
+) -> Result<axum::Json<Value>, Failure> {
+    if request.constraint.is_some_and(|constraint| !constraint.is_null()) {
+        return Err(super::bad_request(
+            "this gateway can not hold a constraint yet; answer without it",
+        ));
+    }
+    let unknown = || refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, AnswerError::Unknown);
+    let id: PendingId = id.parse().map_err(|_| unknown())?;
+    let (answer, word) = match request.action {
+        Action::Approve => (Answer::Approve(request.trust_window), "approve"),
+        Action::Deny => (Answer::Deny(request.reason), "deny"),
+    };
+    match services.trust.answer(&id, answer).await {
+        Ok(_) => Ok(axum::Json(json!({"ok": true, "action": word, "kind": "grant"}))),
+        Err(AnswerError::Unknown) => Err(unknown()),
+        Err(error @ (AnswerError::Settled(_) | AnswerError::Changed(_))) => {
+            Err(refuse(StatusCode::CONFLICT, Code::SchemaValidationFailed, error))
+        }
+        Err(error @ AnswerError::Change(_)) => Err(fault(error)),
+    }
+}

@@ -1,0 +1,262 @@
+//! The owner's own sources: configured, started, registered.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plexus_shared::audit::{
+    AuditLog, AuditSink, AuditUnavailable, EventType, Record, RecordOutcome,
+};
+use plexus_shared::clock::Clock;
+use plexus_shared::ids::{CapabilityId, SourceId};
+use plexus_shared::model::denial::Code;
+use plexus_shared::model::health::HealthStatus;
+use plexus_shared::model::trust::Provenance;
+use plexus_shared::source::health::{Down, HealthCell};
+use plexus_shared::source::registry::{Group, Offer, Refused, Registry, source_group};
+use plexus_shared::source::workspace::{Workspace, WorkspaceConfig};
+use plexus_shared::transport::Transport;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::store::rows::SourceRow;
+use crate::store::{Change, Store, StoreError};
+
+/// Why a source was not added or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is one of this name.
+    #[error("there is already a source called {0}; choose another with --id, or remove it first")]
+    Taken(SourceId),
+    /// There is none of this name.
+    #[error("there is no source called {0}; see `plexus sources list`")]
+    Unknown(SourceId),
+    /// No such kind.
+    #[error("there is no source of kind {0:?}; this version has: workspace")]
+    Kind(String),
+    /// Its configuration is wrong, or what it names is not there.
+    #[error("{0}")]
+    Config(String),
+    /// Some of its ids are held by another source.
+    #[error("{} is already the id of another source's capability", .0.id)]
+    Collision(Refused),
+    /// It would expose the gateway's own state.
+    #[error("{} holds the gateway's own keys and state and can not be shared", .0.display())]
+    OwnState(PathBuf),
+    /// It could not be recorded.
+    #[error("the audit log can't be written, so nothing was changed")]
+    Audit(#[from] AuditUnavailable),
+    /// It could not be kept.
+    #[error("the source could not be kept: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// A source, for the owner.
+#[derive(Debug, Serialize)]
+pub struct SourceView {
+    id: SourceId,
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    enabled: bool,
+    config: serde_json::Value,
+    status: HealthStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+struct Running {
+    row: SourceRow,
+    health: Arc<HealthCell>,
+    workspace: Option<Workspace>,
+}
+
+/// All configured sources.
+pub struct Sources {
+    gate: tokio::sync::Mutex<()>,
+    running: Mutex<Vec<Running>>,
+    state_folder: PathBuf,
+    registry: Arc<Registry>,
+    store: Arc<Store>,
+    audit: Arc<AuditLog>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sources {
+    /// Starts what was kept. A source that can't be opened is there, and says why it can't be used.
+    pub fn start(
+        kept: Vec<SourceRow>,
+        state_folder: &Path,
+        registry: Arc<Registry>,
+        store: Arc<Store>,
+        audit: Arc<AuditLog>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let sources = Self {
+            gate: tokio::sync::Mutex::default(),
+            running: Mutex::default(),
+            state_folder: state_folder.to_owned(),
+            registry,
+            store,
+            audit,
+            clock,
+        };
+        for row in kept {
+            let opened = sources.open(&row);
+            if let Err(error) = &opened {
+                tracing::warn!(source = %row.id, %error, "a source could not be opened");
+            }
+            sources.run(row, opened);
+        }
+        sources
+    }
+
+    fn open(&self, row: &SourceRow) -> Result<Workspace, SourceError> {
+        if row.kind != "workspace" {
+            return Err(SourceError::Kind(row.kind.clone()));
+        }
+        let config: WorkspaceConfig = serde_json::from_value(row.config.clone())
+            .map_err(|error| SourceError::Config(format!("config: {error}")))?;
+        self.keep_out_of_state(&config.path)?;
+        Workspace::open(row.id.clone(), row.label.clone(), &config)
+            .map_err(|error| SourceError::Config(error.to_string()))
+    }
+
+    /// A folder that holds the state folder, or lies in it, would hand out the owner's key.
+    fn keep_out_of_state(&self, folder: &Path) -> Result<(), SourceError> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let (folder, state) = (real(folder), real(&self.state_folder));
+        if state.starts_with(&folder) || folder.starts_with(&state) {
+            return Err(SourceError::OwnState(folder));
+        }
+        Ok(())
+    }
+
+    fn run(&self, row: SourceRow, opened: Result<Workspace, SourceError>) -> Vec<Refused> {
+        let unknown = plexus_shared::model::health::Health::of(HealthStatus::Unknown);
+        let health = Arc::new(HealthCell::new(unknown));
+        let workspace = match opened {
+            Ok(workspace) => {
+                health.up(plexus_shared::model::health::Health::of(HealthStatus::Ok));
+                Some(workspace)
+            }
+            Err(error) => {
+                let since = self.clock.now();
+                let message = format!("the source {} can't be used now", row.id);
+                tracing::debug!(%error, "down");
+                health.down(Down { code: Code::SourceUnavailable, since, message });
+                None
+            }
+        };
+        let refused = workspace.as_ref().map(|workspace| {
+            let offers = offers(workspace);
+            let class = Provenance::Managed;
+            let health = health.clone();
+            let group = Group { class, shown_by_default: true, health, offers };
+            self.registry.put(&source_group(&row.id), group)
+        });
+        self.list().push(Running { row, health, workspace });
+        refused.unwrap_or_default()
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a source: opened first, then recorded, kept, shown. Says which ids came with it.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; nothing was changed.
+    pub async fn add(&self, row: SourceRow) -> Result<Vec<CapabilityId>, SourceError> {
+        let _gate = self.gate.lock().await;
+        if self.list().iter().any(|running| running.row.id == row.id) {
+            return Err(SourceError::Taken(row.id));
+        }
+        let workspace = self.open(&row)?;
+        let definitions = workspace.definitions();
+        let catalog = self.registry.catalog();
+        if let Some(taken) = definitions.iter().find(|d| catalog.get(d.id.as_str()).is_some()) {
+            let reason = "another source already has this id".to_owned();
+            return Err(SourceError::Collision(Refused { id: taken.id.to_string(), reason }));
+        }
+        let ids: Vec<_> = definitions.into_iter().map(|definition| definition.id).collect();
+        self.record(EventType::SourceInstall, &row, "add")?;
+        self.store.commit(vec![Change::PutSource(row.clone())]).await?;
+        self.run(row, Ok(workspace));
+        Ok(ids)
+    }
+
+    /// Removes a source and everything it contributed. Grants on it stay, and are unusable.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; nothing was changed.
+    pub async fn remove(&self, id: &SourceId) -> Result<(), SourceError> {
+        let _gate = self.gate.lock().await;
+        let known = self.list().iter().find(|running| running.row.id == *id).map(|r| r.row.clone());
+        let row = known.ok_or_else(|| SourceError::Unknown(id.clone()))?;
+        self.record(EventType::SourceChange, &row, "remove")?;
+        self.store.commit(vec![Change::DropSource(id.clone())]).await?;
+        self.registry.remove(&source_group(id));
+        self.list().retain(|running| running.row.id != *id);
+        Ok(())
+    }
+
+    fn record(
+        &self,
+        event: EventType,
+        row: &SourceRow,
+        action: &str,
+    ) -> Result<(), AuditUnavailable> {
+        let detail =
+            json!({"source": row.id, "kind": row.kind, "action": action, "config": row.config});
+        let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
+        self.audit.append(record).map(|_| ())
+    }
+
+    /// Looks at every source once and shows what it finds.
+    pub async fn check(&self) {
+        let open: Vec<_> = self
+            .list()
+            .iter()
+            .filter_map(|running| Some((running.health.clone(), running.workspace.clone()?)))
+            .collect();
+        for (cell, workspace) in open {
+            let mut health = workspace.health().await;
+            let now = self.clock.now();
+            health.checked_at = Some(now);
+            match health.status {
+                HealthStatus::Unavailable => {
+                    let since = cell.down_since().unwrap_or(now);
+                    let message = health.detail.unwrap_or_else(|| "the source is not there".into());
+                    cell.down(Down { code: Code::SourceUnavailable, since, message });
+                }
+                _ => cell.up(health),
+            }
+        }
+    }
+
+    /// All sources, for the owner.
+    pub fn view(&self) -> Vec<SourceView> {
+        let view = |running: &Running| {
+            let health = running.health.shown(None);
+            SourceView {
+                id: running.row.id.clone(),
+                kind: running.row.kind.clone(),
+                label: running.row.label.clone(),
+                enabled: running.row.enabled,
+                config: running.row.config.clone(),
+                status: health.status,
+                detail: health.detail,
+            }
+        };
+        self.list().iter().map(view).collect()
+    }
+}
+
+fn offers(workspace: &Workspace) -> Vec<Offer> {
+    let offer = |definition: plexus_shared::model::entry::Definition| {
+        let operation = workspace.operation(&definition.id)?;
+        let transport = Transport::Workspace(workspace.clone(), operation);
+        Some(Offer { definition, transport })
+    };
+    workspace.definitions().into_iter().filter_map(offer).collect()
+}
