@@ -68,6 +68,8 @@ pub struct Dialed {
     pub connection: Connection,
     /// The key that TLS observed.
     pub observed: PublicKey,
+    /// The key that was demanded.
+    pub pinned: PublicKey,
 }
 
 /// Nobody with the primary's key answered.
@@ -147,6 +149,7 @@ fn is_tls(error: &ConnectionError) -> bool {
 pub struct Dialer {
     endpoint: Endpoint,
     client: ClientConfig,
+    pinned: PublicKey,
     candidates: Vec<Candidate>,
     last_good: Option<Candidate>,
 }
@@ -169,7 +172,7 @@ impl Dialer {
         let config = quinn::EndpointConfig::new(Arc::new(reset));
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(config, None, bind()?, runtime)?;
-        Ok(Self { endpoint, client, candidates, last_good: None })
+        Ok(Self { endpoint, client, pinned, candidates, last_good: None })
     }
 
     /// Tries every candidate once.
@@ -183,9 +186,9 @@ impl Dialer {
             connect_candidate(self.endpoint.clone(), self.client.clone(), candidate)
         });
         match race(attempts).await {
-            Ok((candidate, dialed)) => {
+            Ok((candidate, (connection, observed))) => {
                 self.last_good = Some(candidate);
-                Ok(dialed)
+                Ok(Dialed { connection, observed, pinned: self.pinned })
             }
             Err(failed) => Err(Unreachable { attempts: failed.into_iter().flatten().collect() }),
         }
@@ -244,7 +247,7 @@ async fn connect_candidate(
     endpoint: Endpoint,
     client: ClientConfig,
     candidate: Candidate,
-) -> Result<(Candidate, Dialed), Vec<Attempt>> {
+) -> Result<(Candidate, (Connection, PublicKey)), Vec<Attempt>> {
     let failed = |why| vec![Attempt { place: candidate.to_string(), why }];
     let found = match timeout(RESOLVE_TIME, tokio::net::lookup_host(candidate.as_str())).await {
         Ok(Ok(found)) => found,
@@ -263,14 +266,14 @@ async fn connect_candidate(
             connected.map_err(|why| Attempt { place: address.to_string(), why })
         }
     });
-    race(attempts).await.map(|dialed| (candidate.clone(), dialed))
+    race(attempts).await.map(|connected| (candidate.clone(), connected))
 }
 
 async fn connect(
     endpoint: &Endpoint,
     client: ClientConfig,
     address: SocketAddr,
-) -> Result<Dialed, Failure> {
+) -> Result<(Connection, PublicKey), Failure> {
     let connecting =
         endpoint.connect_with(client, address, SERVER_NAME).map_err(Failure::Connect)?;
     let connection = match timeout(CONNECT_TIME, connecting).await {
@@ -278,7 +281,7 @@ async fn connect(
         Err(_) => return Err(Failure::TimedOut),
     };
     match observed_key(&connection) {
-        Some(observed) => Ok(Dialed { connection, observed }),
+        Some(observed) => Ok((connection, observed)),
         None => {
             close(&connection, CloseCode::UnknownKey);
             Err(Failure::NoKey)
