@@ -281,3 +281,25 @@ pub fn body(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body)
         .unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&answer.body)))
 }
+
+/// Runs `tasks` at once, in order of their start.
+pub async fn all<T>(tasks: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut tasks: Vec<_> = tasks.into_iter().map(Box::pin).map(Some).collect();
+    let mut done: Vec<Option<T>> = tasks.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (task, done) in tasks.iter_mut().zip(&mut done) {
+            if let Some(running) = task
+                && let std::task::Poll::Ready(value) = running.as_mut().poll(cx)
+            {
+                (*task, *done) = (None, Some(value));
+            }
+        }
+        if tasks.iter().all(Option::is_none) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}
