@@ -215,7 +215,14 @@ async fn lay_ground(state: &StateDir) -> Result<(Core, Kept), StartError> {
     store.commit(changes).await?;
     let rules = ExposureRules::new(std::mem::take(&mut kept.rules));
     let registry = Arc::new(Registry::new(kept.revision, rules));
-    Ok((Core { registry, store: Arc::new(store), audit: Arc::new(audit), clock }, kept))
+    let core = Core {
+        registry,
+        store: Arc::new(store),
+        audit: Arc::new(audit),
+        clock,
+        exposure_gate: Arc::default(),
+    };
+    Ok((core, kept))
 }
 
 async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {

@@ -19,6 +19,8 @@ pub struct Core {
     pub audit: Arc<AuditLog>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Held by whoever reads the exposure rules to write them anew.
+    pub exposure_gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Core {

@@ -8,7 +8,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Every Rust source of the product, by its path in the workspace.
+/// Every Rust source of the product but its tests, by its path in the workspace.
 fn sources() -> Vec<(String, String)> {
     let root = workspace();
     let mut folders: Vec<_> = ["mesh-proto", "shared", "primary", "proxy"]
@@ -19,6 +19,9 @@ fn sources() -> Vec<(String, String)> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            if path.ends_with("tests") || path.ends_with("tests.rs") {
+                continue;
+            }
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {

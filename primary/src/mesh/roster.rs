@@ -241,6 +241,7 @@ impl Mesh {
             joined_at: now,
         };
         let at = self.mount_point(&row.name);
+        let _rules = self.core.exposure_gate.lock().await;
         let shown = ticket
             .expose
             .iter()

@@ -49,6 +49,7 @@ pub async fn set(
     Path(pattern): Path<String>,
     Json(request): Json<SetRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
+    let _gate = services.core.exposure_gate.lock().await;
     let rule = ExposureRule { pattern, enabled: request.enabled };
     let rules = services.core.registry.rules().with(rule).rules();
     apply(&services, rules).await
@@ -60,6 +61,7 @@ pub async fn replace(
     _: Owner,
     Json(rules): Json<Vec<ExposureRule>>,
 ) -> Result<axum::Json<Value>, Failure> {
+    let _gate = services.core.exposure_gate.lock().await;
     apply(&services, rules).await
 }
 
