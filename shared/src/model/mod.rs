@@ -1,5 +1,6 @@
 //! The contract's plain data: no behaviour beyond reading, writing and comparing itself.
 
+pub mod constraint;
 pub mod denial;
 pub mod entry;
 pub mod exposure;
