@@ -27,6 +27,9 @@ pub enum StoreError {
     /// The file can't be read or written.
     #[error("state.db: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file can't be made, or is readable by others.
+    #[error("state.db: {0}")]
+    File(std::io::Error),
     /// The file is of a version this program does not know, or is damaged.
     #[error("state.db can't be brought up to date: {0}")]
     Migration(#[from] rusqlite_migration::Error),
@@ -52,6 +55,7 @@ impl Store {
     /// # Errors
     /// When the file is unreadable, damaged, or of a later version.
     pub fn open(path: &Path) -> Result<(Self, Kept), StoreError> {
+        make_private(path)?;
         let mut connection = Connection::open(path)?;
         schema::prepare(&mut connection)?;
         let kept = Kept::read(&connection)?;
@@ -83,6 +87,23 @@ impl Drop for Store {
             let _ = thread.join();
         }
     }
+}
+
+/// Makes the file for its owner alone; SQLite gives its side files the same permissions.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path).map_err(StoreError::File)?;
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::mode(&file.metadata().map_err(StoreError::File)?) & 0o077
+        != 0
+    {
+        let why = format!("others can read it; run: chmod 600 {}", path.display());
+        return Err(StoreError::File(std::io::Error::other(why)));
+    }
+    Ok(())
 }
 
 fn write_until_closed(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {

@@ -1,5 +1,7 @@
 //! How an admitted call reaches software: a closed set, matched exhaustively.
 
+pub mod child;
+pub mod http;
 pub mod mesh;
 
 use crate::admit::Permit;

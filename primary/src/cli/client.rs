@@ -1,0 +1,150 @@
+//! The command line's way to the running gateway: `runtime.json` says where, the key file says who.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyper::Method;
+use plexus_shared::state_dir::{StateDir, StateDirError};
+use plexus_shared::transport::http::{Ask, HttpError, exchange};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Exit;
+use crate::config::{CONNECTION_KEY, RUNTIME, Runtime, home};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Why a command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// There is no home folder.
+    #[error("there is no home folder; set PLEXUS_HOME to the folder of Plexus' state")]
+    NoHome,
+    /// No gateway has run there, or it has stopped.
+    #[error("no gateway is running in {}; start one with `plexus serve`", .0.display())]
+    NotRunning(PathBuf),
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateDirError),
+    /// A file of the state folder is not what a gateway writes.
+    #[error("{} is damaged; restart the gateway", .0.display())]
+    Damaged(PathBuf),
+    /// The gateway does not answer.
+    #[error("{0}; is the gateway still running? start it with `plexus serve`")]
+    Http(#[from] HttpError),
+    /// It refused.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The code.
+        code: String,
+        /// In words.
+        message: String,
+    },
+    /// It answered with something else than this version understands.
+    #[error("the gateway answered with something this version does not understand: {0}")]
+    Answer(String),
+}
+
+impl ClientError {
+    /// What a command that failed so ends with.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::NoHome => Exit::Usage,
+            Self::NotRunning(_) | Self::Http(_) => Exit::Unreachable,
+            Self::State(_) | Self::Damaged(_) => Exit::Integrity,
+            Self::Refused { status: 400 | 404 | 409 | 422, .. } => Exit::Usage,
+            Self::Refused { status: 401 | 403, .. } => Exit::Denied,
+            Self::Refused { .. } | Self::Answer(_) => Exit::Failed,
+        }
+    }
+}
+
+/// The owner's client of a running gateway.
+pub(super) struct Client {
+    base: String,
+    key: String,
+}
+
+impl Client {
+    /// Finds the gateway of the owner's state folder.
+    pub(super) fn find() -> Result<Self, ClientError> {
+        Self::of(&home().ok_or(ClientError::NoHome)?)
+    }
+
+    /// Finds the gateway of the state folder `home`.
+    pub(super) fn of(home: &Path) -> Result<Self, ClientError> {
+        let absent = || ClientError::NotRunning(home.to_owned());
+        if !home.is_dir() {
+            return Err(absent());
+        }
+        let state = StateDir::open(home)?;
+        let runtime = state.read(RUNTIME)?.ok_or_else(absent)?;
+        let runtime: Runtime = serde_json::from_slice(&runtime)
+            .map_err(|_| ClientError::Damaged(state.join(RUNTIME)))?;
+        let key = state.read(CONNECTION_KEY)?.ok_or_else(absent)?;
+        let key =
+            String::from_utf8(key).map_err(|_| ClientError::Damaged(state.join(CONNECTION_KEY)))?;
+        Ok(Self { base: runtime.base_url, key: key.trim_end().to_owned() })
+    }
+
+    /// Reads `path` of the owner's plane.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, None).await
+    }
+
+    /// Posts `body` to `path` of the owner's plane.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// Deletes `path` of the owner's plane.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, ClientError> {
+        let path = format!("/admin/api/{path}");
+        let ask = match body {
+            Some(body) => Ask::with_body(method, &path, body),
+            None => Ask { method, ..Ask::get(&path) },
+        };
+        let ask = ask.header("x-plexus-connection-key", &self.key);
+        let answer = exchange(&self.base, ask, DEADLINE).await?;
+        if !answer.status.is_success() {
+            return Err(refused(answer.status.as_u16(), &answer.body));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+}
+
+fn refused(status: u16, body: &[u8]) -> ClientError {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |name: &str| body["error"][name].as_str().map(ToOwned::to_owned);
+    let code = text("code").unwrap_or_else(|| "unknown".to_owned());
+    let message = text("message").unwrap_or_else(|| format!("the gateway refused ({status})"));
+    ClientError::Refused { status, code, message }
+}
+
+/// `text` as one segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
