@@ -9,6 +9,7 @@
 //!
 //! Whatever this starts is owned here and over when [`run`] returns.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -189,7 +190,8 @@ async fn tell_catalog(registry: &Registry, out: Outbox) -> Cause {
             }
         }
         if revision.changed().await.is_err() {
-            return Cause::Stopped;
+            // Nobody is left who could change it.
+            return pending().await;
         }
     }
 }
@@ -206,7 +208,7 @@ async fn tell_health(mut watched: Watched, every: Duration, out: Outbox) -> Caus
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            changed = watched.changed() => if changed.is_err() { return Cause::Stopped },
+            Ok(()) = watched.changed() => {}
         }
         seq += 1;
         let report = health::report(seq, &watched.borrow_and_update());
