@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::config::{CONNECTION_KEY, Config, RUNTIME, Runtime};
+use crate::core::Core;
 use crate::http::guard::Guard;
 use crate::http::{Inner, Services, router, serve};
 use crate::mesh::acceptor::{self, ListenError};
@@ -31,7 +32,7 @@ use crate::store::{Change, Kept, Store, StoreError};
 use crate::trust::authorizer::ConfirmRisky;
 use crate::trust::ledger::Ledger;
 use crate::trust::sessions::Sessions;
-use crate::trust::{self, Lifetimes, Trust};
+use crate::trust::{Lifetimes, Trust};
 
 /// Revisions are kept ahead of what was shown, this many at a time, so that showing one waits for
 /// nothing and a restart still moves forward.
@@ -115,61 +116,34 @@ impl App {
         let claimed = config.home.exists().then(|| claim(&config.home)).transpose()?;
         let (tcp, udp) = bind(config)?;
         let (state, lock) = claimed.map_or_else(|| claim(&config.home), Ok)?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keys = Keys::load(&state)?;
-        let audit = Arc::new(AuditLog::open(state.subdir("audit")?, clock.clone(), Tier::Primary)?);
-        let (store, mut kept) = Store::open(&state.join("state.db"))?;
-        let store = Arc::new(store);
-        mesh::recover_cursors(&state.join("audit"), audit.head().seq, &mut kept)?;
-        store.commit(kept.cursors.iter().map(keep_cursor).collect()).await?;
-        let registry = registry(&store, &mut kept).await?;
+        let (core, mut kept) = lay_ground(&state).await?;
         let sessions = Arc::new(Sessions::default());
-        let trust = Arc::new(Trust::new(trust::Parts {
-            ledger: Ledger::new(&mut kept),
-            sessions: sessions.clone(),
-            keys: TokenKeys::new(&keys.token),
-            authorizer: Box::new(ConfirmRisky),
-            lifetimes: Lifetimes::default(),
-            store: store.clone(),
-            registry: registry.clone(),
-            audit: audit.clone(),
-            clock: clock.clone(),
-        }));
-        let listen = udp.local_addr().map_err(StartError::Runtime)?;
-        let parts = mesh::Parts {
-            node: keys.node,
-            listen,
-            store: store.clone(),
-            registry: registry.clone(),
-            audit: audit.clone(),
-            clock: clock.clone(),
-        };
-        let mesh = Arc::new(Mesh::new(parts, &mut kept));
-        let endpoint = acceptor::listen(&mesh, udp)?;
-        let rows = std::mem::take(&mut kept.sources);
-        let sources = Sources::start(
-            rows,
-            state.path(),
-            registry.clone(),
-            store.clone(),
-            audit.clone(),
-            clock.clone(),
+        let trust = Trust::new(
+            core.clone(),
+            Ledger::new(&mut kept),
+            sessions.clone(),
+            TokenKeys::new(&keys.token),
+            Box::new(ConfirmRisky),
+            Lifetimes::default(),
         );
+        let listen = udp.local_addr().map_err(StartError::Runtime)?;
+        let mesh = Arc::new(Mesh::new(core.clone(), keys.node, listen, &mut kept));
+        let endpoint = acceptor::listen(&mesh, udp)?;
+        let sources = Sources::start(core.clone(), kept.sources, state.path());
+        let Core { registry, audit, clock, .. } = core.clone();
+        let pipeline = Pipeline::new(registry, sessions, audit, clock);
         let port = tcp.local_addr().map_err(StartError::Runtime)?.port();
         let base_url = format!("http://127.0.0.1:{port}");
-        let pipeline = Pipeline::new(registry.clone(), sessions, audit.clone(), clock.clone());
         let services = Services::new(Inner {
             base_url: base_url.clone(),
-            started_at: clock.now(),
+            started_at: core.now(),
             connection_key: keys.connection,
-            clock,
-            registry,
+            core,
             pipeline: Arc::new(pipeline),
-            trust,
+            trust: Arc::new(trust),
             sources: Arc::new(sources),
             mesh,
-            audit,
-            store,
         });
         let listener = tokio::net::TcpListener::from_std(tcp).map_err(StartError::Runtime)?;
         let guard = Guard::loopback(port);
@@ -230,11 +204,18 @@ fn keep_cursor((workload, cursor): &(WorkloadName, CursorRow)) -> Change {
     Change::PutCursor { workload: workload.clone(), origin_seq, log_seq }
 }
 
-async fn registry(store: &Store, kept: &mut Kept) -> Result<Arc<Registry>, StoreError> {
-    let revision = kept.revision;
-    store.commit(vec![Change::SetRevision(revision + REVISION_STEP)]).await?;
+/// Opens the log and the store, and brings each up to what the other says.
+async fn lay_ground(state: &StateDir) -> Result<(Core, Kept), StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let audit = AuditLog::open(state.subdir("audit")?, clock.clone(), Tier::Primary)?;
+    let (store, mut kept) = Store::open(&state.join("state.db"))?;
+    mesh::recover_cursors(audit.folder(), audit.head().seq, &mut kept)?;
+    let mut changes: Vec<_> = kept.cursors.iter().map(keep_cursor).collect();
+    changes.push(Change::SetRevision(kept.revision + REVISION_STEP));
+    store.commit(changes).await?;
     let rules = ExposureRules::new(std::mem::take(&mut kept.rules));
-    Ok(Arc::new(Registry::new(revision, rules)))
+    let registry = Arc::new(Registry::new(kept.revision, rules));
+    Ok((Core { registry, store: Arc::new(store), audit: Arc::new(audit), clock }, kept))
 }
 
 async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
@@ -250,8 +231,8 @@ async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
 
 /// Keeps the kept revision ahead of the shown one.
 async fn keep_revision(services: Services, mut stop: watch::Receiver<bool>) {
-    let mut revisions = services.registry.subscribe();
-    let mut ahead = services.registry.catalog().revision() + REVISION_STEP / 2;
+    let mut revisions = services.core.registry.subscribe();
+    let mut ahead = services.core.registry.catalog().revision() + REVISION_STEP / 2;
     loop {
         tokio::select! {
             changed = revisions.changed() => if changed.is_err() { return },
@@ -261,7 +242,7 @@ async fn keep_revision(services: Services, mut stop: watch::Receiver<bool>) {
         if shown >= ahead {
             ahead = shown + REVISION_STEP / 2;
             let keep = Change::SetRevision(shown + REVISION_STEP);
-            if let Err(error) = services.store.commit(vec![keep]).await {
+            if let Err(error) = services.core.store.commit(vec![keep]).await {
                 tracing::error!(%error, "the manifest revision could not be kept");
             }
         }

@@ -3,21 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use plexus_shared::audit::{AuditLog, AuditUnavailable, EventType, Record, RecordOutcome};
-use plexus_shared::clock::Clock;
+use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::ids::{CapabilityId, SourceId};
 use plexus_shared::model::denial::Code;
 use plexus_shared::model::health::HealthStatus;
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::source::health::{Down, HealthCell};
-use plexus_shared::source::registry::{Group, Offer, Refused, Registry, source_group};
+use plexus_shared::source::registry::{Group, Offer, Refused, source_group};
 use plexus_shared::source::workspace::{Workspace, WorkspaceConfig};
 use plexus_shared::transport::Transport;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::core::Core;
 use crate::store::rows::SourceRow;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, StoreError};
 
 /// Why a source was not added or removed.
 #[derive(Debug, thiserror::Error)]
@@ -70,34 +70,17 @@ struct Running {
 
 /// All configured sources.
 pub struct Sources {
+    core: Core,
     gate: tokio::sync::Mutex<()>,
     running: Mutex<Vec<Running>>,
     state_folder: PathBuf,
-    registry: Arc<Registry>,
-    store: Arc<Store>,
-    audit: Arc<AuditLog>,
-    clock: Arc<dyn Clock>,
 }
 
 impl Sources {
     /// Starts what was kept. A source that can't be opened is there, and says why it can't be used.
-    pub fn start(
-        kept: Vec<SourceRow>,
-        state_folder: &Path,
-        registry: Arc<Registry>,
-        store: Arc<Store>,
-        audit: Arc<AuditLog>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let sources = Self {
-            gate: tokio::sync::Mutex::default(),
-            running: Mutex::default(),
-            state_folder: state_folder.to_owned(),
-            registry,
-            store,
-            audit,
-            clock,
-        };
+    pub fn start(core: Core, kept: Vec<SourceRow>, state_folder: &Path) -> Self {
+        let (gate, running) = (tokio::sync::Mutex::default(), Mutex::default());
+        let sources = Self { core, gate, running, state_folder: state_folder.to_owned() };
         for row in kept {
             let opened = sources.open(&row);
             if let Err(error) = &opened {
@@ -138,7 +121,7 @@ impl Sources {
                 Some(workspace)
             }
             Err(error) => {
-                let since = self.clock.now();
+                let since = self.core.now();
                 let message = format!("the source {} can't be used now", row.id);
                 tracing::debug!(%error, "down");
                 health.down(Down { code: Code::SourceUnavailable, since, message });
@@ -150,7 +133,7 @@ impl Sources {
             let class = Provenance::Managed;
             let health = health.clone();
             let group = Group { class, shown_by_default: true, health, offers };
-            self.registry.put(&source_group(&row.id), group)
+            self.core.registry.put(&source_group(&row.id), group)
         });
         self.list().push(Running { row, health, workspace });
         refused.unwrap_or_default()
@@ -171,14 +154,14 @@ impl Sources {
         }
         let workspace = self.open(&row)?;
         let definitions = workspace.definitions();
-        let catalog = self.registry.catalog();
+        let catalog = self.core.registry.catalog();
         if let Some(taken) = definitions.iter().find(|d| catalog.get(d.id.as_str()).is_some()) {
             let reason = "another source already has this id".to_owned();
             return Err(SourceError::Collision(Refused { id: taken.id.to_string(), reason }));
         }
         let ids: Vec<_> = definitions.into_iter().map(|definition| definition.id).collect();
         self.record(EventType::SourceInstall, &row, "add")?;
-        self.store.commit(vec![Change::PutSource(row.clone())]).await?;
+        self.core.store.commit(vec![Change::PutSource(row.clone())]).await?;
         self.run(row, Ok(workspace));
         Ok(ids)
     }
@@ -192,8 +175,8 @@ impl Sources {
         let known = self.list().iter().find(|running| running.row.id == *id).map(|r| r.row.clone());
         let row = known.ok_or_else(|| SourceError::Unknown(id.clone()))?;
         self.record(EventType::SourceChange, &row, "remove")?;
-        self.store.commit(vec![Change::DropSource(id.clone())]).await?;
-        self.registry.remove(&source_group(id));
+        self.core.store.commit(vec![Change::DropSource(id.clone())]).await?;
+        self.core.registry.remove(&source_group(id));
         self.list().retain(|running| running.row.id != *id);
         Ok(())
     }
@@ -207,7 +190,7 @@ impl Sources {
         let detail =
             json!({"source": row.id, "kind": row.kind, "action": action, "config": row.config});
         let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
-        self.audit.append(record).map(|_| ())
+        self.core.audit.append(record).map(|_| ())
     }
 
     /// Looks at every source once and shows what it finds.
@@ -219,7 +202,7 @@ impl Sources {
             .collect();
         for (cell, workspace) in open {
             let mut health = workspace.health().await;
-            let now = self.clock.now();
+            let now = self.core.now();
             health.checked_at = Some(now);
             match health.status {
                 HealthStatus::Unavailable => {

@@ -1,6 +1,7 @@
 //! The owner's command line: `serve`, and a client of the owner's plane.
 
 mod client;
+mod demo;
 mod serve;
 
 use std::net::SocketAddr;
@@ -46,6 +47,18 @@ struct Cli {
 enum Command {
     /// Run the gateway in the foreground.
     Serve(ServeArgs),
+    /// See all of it work, once, in throwaway state on this machine.
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct DemoArgs {
+    /// Share this folder (read only) instead of a small sample.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<std::path::PathBuf>,
+    /// Leave it running at the end, and say how to connect.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,6 +87,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Exit {
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
     }
 }
 

@@ -13,15 +13,12 @@ pub mod serve;
 
 use std::sync::Arc;
 
-use plexus_shared::audit::AuditLog;
-use plexus_shared::clock::Clock;
 use plexus_shared::invoke::Pipeline;
 use plexus_shared::secret::Credential;
-use plexus_shared::source::registry::Registry;
 
+use crate::core::Core;
 use crate::mesh::Mesh;
 use crate::sources::Sources;
-use crate::store::Store;
 use crate::trust::Trust;
 
 /// The services behind the routes.
@@ -36,10 +33,8 @@ pub struct Inner {
     pub started_at: plexus_shared::clock::Timestamp,
     /// The owner's key.
     pub connection_key: Credential,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// What there is to call.
-    pub registry: Arc<Registry>,
+    /// What every service stands on.
+    pub core: Core,
     /// Calls.
     pub pipeline: Arc<Pipeline>,
     /// Agents and what they hold.
@@ -48,10 +43,6 @@ pub struct Inner {
     pub sources: Arc<Sources>,
     /// Workloads.
     pub mesh: Arc<Mesh>,
-    /// The log.
-    pub audit: Arc<AuditLog>,
-    /// What survives.
-    pub store: Arc<Store>,
 }
 
 impl Services {

@@ -31,7 +31,7 @@ impl Mesh {
         let through = self.cursor(name);
         let events = fresh(batch, through).ok_or(CloseCode::Violation)?;
         let Some(last) = events.last().map(|event| event.seq) else { return Ok(through) };
-        let log_seq = self.audit.append_mirrored(name.as_str(), &events).map_err(postpone)?;
+        let log_seq = self.core.audit.append_mirrored(name.as_str(), &events).map_err(postpone)?;
         let cursor = CursorRow { origin_seq: last, log_seq };
         self.update(|roster| {
             if let Some(workload) = roster.workloads.get_mut(name) {
@@ -40,7 +40,7 @@ impl Mesh {
         });
         let workload = name.clone();
         let keep = Change::PutCursor { workload, origin_seq: last, log_seq };
-        if let Err(error) = self.store.commit(vec![keep]).await {
+        if let Err(error) = self.core.store.commit(vec![keep]).await {
             // Our own log has the lines; the next start finds them there.
             tracing::warn!(%error, workload = %name, "an audit cursor could not be kept");
         }

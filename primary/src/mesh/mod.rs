@@ -27,13 +27,12 @@ use std::time::Duration;
 use plexus_mesh_proto::address::{MountPoint, Tenant, WorkloadName};
 use plexus_mesh_proto::identity::{NodeKey, PublicKey};
 use plexus_mesh_proto::limits;
-use plexus_shared::audit::AuditLog;
-use plexus_shared::clock::{Clock, Timestamp};
+use plexus_shared::clock::Timestamp;
 use plexus_shared::model::trust::Provenance;
-use plexus_shared::source::registry::Registry;
 
+use crate::core::Core;
+use crate::store::Kept;
 use crate::store::rows::{CursorRow, TicketRow, WorkloadRow};
-use crate::store::{Kept, Store};
 use mounts::Mounted;
 use route::Route;
 
@@ -57,53 +56,30 @@ struct Roster {
 
 /// The primary's end of the mesh.
 pub struct Mesh {
+    core: Core,
     node: NodeKey,
     tenant: Tenant,
     listen: SocketAddr,
     gate: tokio::sync::Mutex<()>,
     mirror_gate: tokio::sync::Mutex<()>,
     roster: RwLock<Roster>,
-    store: Arc<Store>,
-    registry: Arc<Registry>,
-    audit: Arc<AuditLog>,
-    clock: Arc<dyn Clock>,
-}
-
-/// What a [`Mesh`] is made of.
-pub struct Parts {
-    /// This node's key.
-    pub node: NodeKey,
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Where changes are kept.
-    pub store: Arc<Store>,
-    /// Where mounted capabilities go.
-    pub registry: Arc<Registry>,
-    /// Where changes are recorded.
-    pub audit: Arc<AuditLog>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
 }
 
 impl Mesh {
     /// The mesh as it was kept: every workload is mounted with what it last bore, and down until it
     /// dials in.
-    pub fn new(parts: Parts, kept: &mut Kept) -> Self {
-        let Parts { node, listen, store, registry, audit, clock } = parts;
+    pub fn new(core: Core, node: NodeKey, listen: SocketAddr, kept: &mut Kept) -> Self {
         let cursors: BTreeMap<_, _> = kept.cursors.drain(..).collect();
         let mut catalogs: BTreeMap<_, _> = kept.catalogs.drain(..).collect();
-        let now = clock.now();
+        let now = core.now();
         let mesh = Self {
+            core,
             node,
             tenant: Tenant::default(),
             listen,
             gate: tokio::sync::Mutex::default(),
             mirror_gate: tokio::sync::Mutex::default(),
             roster: RwLock::default(),
-            store,
-            registry,
-            audit,
-            clock,
         };
         let mut roster = Roster { tickets: kept.tickets.drain(..).collect(), ..Roster::default() };
         for row in kept.workloads.drain(..) {
@@ -129,7 +105,7 @@ impl Mesh {
     }
 
     fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.core.now()
     }
 
     fn mount_point(&self, workload: &WorkloadName) -> MountPoint {
@@ -143,7 +119,7 @@ impl Mesh {
         route: &Arc<Route>,
         mounted: &Mounted,
     ) -> Vec<plexus_shared::source::registry::Refused> {
-        self.registry.put(&group_name(name), mounted.group(class, route))
+        self.core.registry.put(&group_name(name), mounted.group(class, route))
     }
 
     /// This node's public key: what every ticket pins.

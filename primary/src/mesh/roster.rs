@@ -143,8 +143,8 @@ impl Mesh {
         let record = Record::new(EventType::MeshInvite).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": row.workload, "expiresAt": expires_at, "trust": row.class, "expose": row.expose,
         }));
-        self.audit.append(record)?;
-        self.store.commit(vec![Change::PutTicket(row.clone())]).await?;
+        self.core.audit.append(record)?;
+        self.core.store.commit(vec![Change::PutTicket(row.clone())]).await?;
         self.update(|roster| {
             roster.tickets.retain(|old| old.expires_at > now);
             roster.tickets.truncate(MAX_TICKETS);
@@ -218,7 +218,7 @@ impl Mesh {
                 let record = Record::new(EventType::MeshEnroll)
                     .outcome(RecordOutcome::Denied)
                     .detail(&detail);
-                if self.audit.append(record).is_err() {
+                if self.core.audit.append(record).is_err() {
                     return EnrollResult::Refused { code: enroll::EnrollRefusal::PersistFailed };
                 }
                 EnrollResult::Refused { code }
@@ -245,23 +245,23 @@ impl Mesh {
             .expose
             .iter()
             .map(|pattern| ExposureRule { pattern: format!("{at}/{pattern}"), enabled: true });
-        let rules = shown.fold(self.registry.rules(), |rules, rule| rules.with(rule)).rules();
+        let rules = shown.fold(self.core.registry.rules(), |rules, rule| rules.with(rule)).rules();
         let record = Record::new(EventType::MeshEnroll)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"workload": row.name, "key": key.fingerprint(), "trust": row.class}));
-        self.audit.append(record)?;
+        self.core.audit.append(record)?;
         let changes = vec![
             Change::PutWorkload(row.clone()),
             Change::PutCursor {
                 workload: row.name.clone(),
                 origin_seq: 0,
-                log_seq: self.audit.head().seq,
+                log_seq: self.core.audit.head().seq,
             },
             Change::PutTicket(ticket.clone()),
             Change::SetRules(rules.clone()),
         ];
-        self.store.commit(changes).await?;
-        self.registry.set_rules(rules);
+        self.core.store.commit(changes).await?;
+        self.core.registry.set_rules(rules);
         self.update(|roster| {
             roster.tickets.retain(|old| old.token_hash != ticket.token_hash);
             roster.tickets.push(ticket);
@@ -291,7 +291,7 @@ impl Mesh {
         let record = Record::new(EventType::MeshConnect).outcome(RecordOutcome::Ok).detail(&json!({
             "workload": name, "remote": remote.to_string(), "software": peer.software().as_str(),
         }));
-        self.audit.append(record)?;
+        self.core.audit.append(record)?;
         tracing::info!(workload = %name, %remote, "a workload connected");
         let now = self.now();
         self.update(|roster| {
@@ -321,7 +321,7 @@ impl Mesh {
         let record = Record::new(EventType::MeshDisconnect)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"workload": name, "reason": why}));
-        if self.audit.append(record).is_err() {
+        if self.core.audit.append(record).is_err() {
             tracing::error!("a disconnect could not be recorded");
         }
     }
@@ -343,7 +343,7 @@ impl Mesh {
         let Some((before, class, route)) = current else { return (0, Vec::new(), revision) };
         let mut mounted = before.after(&at, change);
         let keep = Change::PutCatalog { workload: name.clone(), entries: mounted.catalog() };
-        if let Err(error) = self.store.commit(vec![keep]).await {
+        if let Err(error) = self.core.store.commit(vec![keep]).await {
             // It is mounted all the same: what is lost is only its shape across a restart.
             tracing::error!(%error, workload = %name, "a catalog could not be kept");
         }

@@ -97,7 +97,8 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path).map_err(StoreError::File)?;
     #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::mode(&file.metadata().map_err(StoreError::File)?) & 0o077 != 0
+    if std::os::unix::fs::MetadataExt::mode(&file.metadata().map_err(StoreError::File)?) & 0o077
+        != 0
     {
         let why = format!("others can read it; run: chmod 600 {}", path.display());
         return Err(StoreError::File(std::io::Error::other(why)));

@@ -151,7 +151,7 @@ impl Trust {
         order: &Connect,
         now: Timestamp,
     ) -> Result<(Vec<Grant>, Vec<(String, String)>), ConnectError> {
-        let catalog = self.registry.catalog();
+        let catalog = self.core.registry.catalog();
         let missing = order.capabilities.iter().filter(|cap| catalog.get(&cap.id).is_none());
         let missing: Vec<_> = missing.map(|cap| cap.id.clone()).collect();
         if !missing.is_empty() {
@@ -232,7 +232,7 @@ impl Trust {
             let record = Record::new(EventType::AuthFailed)
                 .outcome(RecordOutcome::Denied)
                 .detail(&json!({"at": "handshake"}));
-            self.audit.append(record).map_err(ChangeError::from)?;
+            self.core.audit.append(record).map_err(ChangeError::from)?;
             let message = "this is not a live agent credential; send Authorization: Bearer \
                            plx_agent_…, or enroll with a new code from the owner";
             return Err(Denial::new(Code::SessionExpired, message));
@@ -244,7 +244,7 @@ impl Trust {
             .session(&session.id)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({ "client": client }));
-        self.audit.append(record).map_err(ChangeError::from)?;
+        self.core.audit.append(record).map_err(ChangeError::from)?;
         Ok(session)
     }
 

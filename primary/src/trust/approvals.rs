@@ -43,7 +43,7 @@ pub enum AnswerError {
 impl Trust {
     /// Everything that waits for the owner, with what it means.
     pub fn waiting(&self) -> Vec<(PendingRow, Vec<PendingNarration>)> {
-        let catalog = self.registry.catalog();
+        let catalog = self.core.registry.catalog();
         let open = self.ledger().open(self.now());
         open.into_iter()
             .map(|row| {
@@ -104,7 +104,7 @@ impl Trust {
         window: Option<TrustWindow>,
     ) -> Result<Vec<Grant>, AnswerError> {
         let now = self.now();
-        let catalog = self.registry.catalog();
+        let catalog = self.core.registry.catalog();
         let ledger = self.ledger();
         let grant = |ask: &crate::store::rows::Ask| {
             let changed = || AnswerError::Changed(ask.id.to_string());

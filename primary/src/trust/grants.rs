@@ -92,7 +92,7 @@ impl Trust {
         requested: Vec<Requested>,
     ) -> Result<GrantReply, Denial> {
         let _gate = self.gate.lock().await;
-        let catalog = self.registry.catalog();
+        let catalog = self.core.registry.catalog();
         known(&catalog, &requested)?;
         let sorted = self.sort(&catalog, &session.agent, requested)?;
         if sorted.held.is_empty() && sorted.fresh.is_empty() && sorted.asks.is_empty() {
@@ -228,14 +228,14 @@ impl Trust {
         if item.session != session.id {
             return None;
         }
-        let narration = narration(&self.registry.catalog(), &item);
+        let narration = narration(&self.core.registry.catalog(), &item);
         let token = self.sessions.kept(&session.id, &item.id);
         Some(GrantStatus { item, narration, token })
     }
 
     /// What stands, of one agent or of all.
     pub fn standing(&self, agent: Option<&AgentId>) -> Vec<StandingGrant> {
-        let catalog = self.registry.catalog();
+        let catalog = self.core.registry.catalog();
         let ledger: &Ledger = &self.ledger();
         let grants = ledger.grants(agent, self.now());
         grants.into_iter().map(|grant| standing(&catalog, grant)).collect()

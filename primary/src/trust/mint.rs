@@ -51,7 +51,7 @@ impl Trust {
             .jti(&jti)
             .outcome(RecordOutcome::Ok)
             .detail(&serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
-        self.audit.append(record).map_err(ChangeError::from)?;
+        self.core.audit.append(record).map_err(ChangeError::from)?;
         let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
         let single = single.map(|grant| grant.capability.clone());
         if !self.sessions.list(&session.id, jti.clone(), expires_at, single) {

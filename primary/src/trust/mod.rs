@@ -21,13 +21,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use plexus_shared::admit::token::TokenKeys;
-use plexus_shared::audit::{AuditSink, AuditUnavailable, Record};
-use plexus_shared::clock::{Clock, Timestamp};
+use plexus_shared::audit::{AuditUnavailable, Record, RecordOutcome};
+use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::EventId;
 use plexus_shared::model::denial::Denial;
-use plexus_shared::source::registry::Registry;
 
-use crate::store::{Change, Store, StoreError};
+use crate::core::Core;
+use crate::store::{Change, StoreError};
 use authorizer::Authorizer;
 use ledger::Ledger;
 use sessions::Sessions;
@@ -66,38 +66,13 @@ pub const MAX_OPEN_ITEMS: usize = 5;
 
 /// The trust engine.
 pub struct Trust {
+    core: Core,
     gate: tokio::sync::Mutex<()>,
     ledger: RwLock<Ledger>,
     sessions: Arc<Sessions>,
     keys: TokenKeys,
     authorizer: Box<dyn Authorizer>,
     lifetimes: Lifetimes,
-    store: Arc<Store>,
-    registry: Arc<Registry>,
-    audit: Arc<dyn AuditSink>,
-    clock: Arc<dyn Clock>,
-}
-
-/// What a [`Trust`] is made of.
-pub struct Parts {
-    /// What it kept from before.
-    pub ledger: Ledger,
-    /// Sessions and live tokens.
-    pub sessions: Arc<Sessions>,
-    /// The token secret.
-    pub keys: TokenKeys,
-    /// Who decides.
-    pub authorizer: Box<dyn Authorizer>,
-    /// How long things live.
-    pub lifetimes: Lifetimes,
-    /// Where changes are kept.
-    pub store: Arc<Store>,
-    /// What there is to call.
-    pub registry: Arc<Registry>,
-    /// Where changes are recorded.
-    pub audit: Arc<dyn AuditSink>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
 }
 
 /// A change that did not happen.
@@ -119,22 +94,18 @@ impl From<ChangeError> for Denial {
 }
 
 impl Trust {
-    /// The engine over its parts.
-    pub fn new(parts: Parts) -> Self {
-        let Parts { ledger, sessions, keys, authorizer, lifetimes, store, registry, audit, clock } =
-            parts;
-        Self {
-            gate: tokio::sync::Mutex::default(),
-            ledger: RwLock::new(ledger),
-            sessions,
-            keys,
-            authorizer,
-            lifetimes,
-            store,
-            registry,
-            audit,
-            clock,
-        }
+    /// The engine over what it kept, deciding by `authorizer`.
+    pub fn new(
+        core: Core,
+        ledger: Ledger,
+        sessions: Arc<Sessions>,
+        keys: TokenKeys,
+        authorizer: Box<dyn Authorizer>,
+        lifetimes: Lifetimes,
+    ) -> Self {
+        let gate = tokio::sync::Mutex::default();
+        let ledger = RwLock::new(ledger);
+        Self { core, gate, ledger, sessions, keys, authorizer, lifetimes }
     }
 
     /// Sessions and live tokens.
@@ -153,18 +124,18 @@ impl Trust {
     }
 
     fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.core.now()
     }
 
     /// Records, commits, then shows `changes`; the caller holds the gate. A commit that fails is
     /// recorded too.
     async fn change(&self, record: Record, changes: Vec<Change>) -> Result<EventId, ChangeError> {
         let failed = record.clone();
-        let event = self.audit.append(record)?;
-        if let Err(error) = self.store.commit(changes.clone()).await {
+        let event = self.core.audit.append(record)?;
+        if let Err(error) = self.core.store.commit(changes.clone()).await {
             let detail = serde_json::json!({"phase": "failed", "event": event});
-            let outcome = plexus_shared::audit::RecordOutcome::Error;
-            self.audit.append(failed.outcome(outcome).detail(&detail))?;
+            let outcome = RecordOutcome::Error;
+            self.core.audit.append(failed.outcome(outcome).detail(&detail))?;
             return Err(error.into());
         }
         let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);

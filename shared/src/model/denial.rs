@@ -107,10 +107,10 @@ pub struct Denial {
     pub message: String,
     /// The capability in question.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub capability_id: Option<String>,
+    pub capability_id: Option<Box<str>>,
     /// More, in a form of the code's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<Value>,
+    pub detail: Option<Box<Value>>,
     /// The question that now waits for the owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_id: Option<PendingId>,
@@ -119,7 +119,7 @@ pub struct Denial {
     pub unavailable_since: Option<Timestamp>,
     /// Where to go next; filled by the HTTP edge, which knows the URLs.
     #[serde(flatten)]
-    pub links: Links,
+    pub links: Option<Box<Links>>,
 }
 
 /// The URLs a refusal points to.
@@ -150,21 +150,21 @@ impl Denial {
             detail: None,
             pending_id: None,
             unavailable_since: None,
-            links: Links::default(),
+            links: None,
         }
     }
 
     /// About capability `id`.
     #[must_use]
     pub fn about(mut self, id: impl Into<String>) -> Self {
-        self.capability_id = Some(id.into());
+        self.capability_id = Some(id.into().into_boxed_str());
         self
     }
 
     /// With `detail`.
     #[must_use]
     pub fn with_detail(mut self, detail: Value) -> Self {
-        self.detail = Some(detail);
+        self.detail = Some(Box::new(detail));
         self
     }
 

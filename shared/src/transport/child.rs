@@ -1,34 +1,169 @@
 //! Starting processes, here and nowhere else. A child does not outlive its owner: dropping its handle
-//! kills it.
+//! kills it, unless it was told to stay.
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
-/// Starts a program of our own with an environment of exactly `env`, its standard input and output
-/// piped, its standard error appended to `log`.
-///
-/// # Errors
-/// When it can't be started, or `log` can't be opened.
-pub fn spawn_own(
-    program: &Path,
-    args: &[OsString],
-    env: &[(OsString, OsString)],
-    log: &Path,
-) -> io::Result<Child> {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-    #[allow(clippy::disallowed_methods, reason = "the room for starting processes")]
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .env_clear()
-        .envs(env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .kill_on_drop(true);
-    command.spawn()
+/// A program of our own, to be started beside this one.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The binary.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where its standard error is appended.
+    pub log: PathBuf,
+}
+
+/// Why a program is not running.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// It can't be started.
+    #[error("{} can't be started: {error}", .path.display())]
+    Start {
+        /// The binary, or its log.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It ended.
+    #[error("{} ended ({status}); its log ends:\n{tail}", .path.display())]
+    Ended {
+        /// The binary.
+        path: PathBuf,
+        /// How.
+        status: ExitStatus,
+        /// Its last words.
+        tail: String,
+    },
+    /// It is too slow.
+    #[error("{} took longer than {} s", .path.display(), .deadline.as_secs())]
+    Slow {
+        /// The binary.
+        path: PathBuf,
+        /// How long it had.
+        deadline: Duration,
+    },
+}
+
+/// A running program of our own.
+#[derive(Debug)]
+pub struct Running {
+    program: Program,
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    /// Starts it, away from this terminal's signals.
+    ///
+    /// # Errors
+    /// When the binary or its log can't be opened.
+    pub fn start(self) -> Result<Running, ChildError> {
+        let failed = |path: &Path, error| ChildError::Start { path: path.to_owned(), error };
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.map_err(|error| failed(&self.log, error))?;
+        #[allow(clippy::disallowed_methods, reason = "the room for starting processes")]
+        let mut command = Command::new(&self.path);
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command.spawn().map_err(|error| failed(&self.path, error))?;
+        let output = child
+            .stdout
+            .take()
+            .ok_or_else(|| failed(&self.path, io::Error::other("its output can't be read")))?;
+        Ok(Running { program: self, child, output: BufReader::new(output).lines() })
+    }
+}
+
+impl Running {
+    /// Its process id; `None` once it has ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The rest of the first line it prints that begins with `prefix`.
+    ///
+    /// # Errors
+    /// When it ends or the time is up before.
+    pub async fn line(&mut self, prefix: &str, deadline: Duration) -> Result<String, ChildError> {
+        let heard = async {
+            while let Ok(Some(line)) = self.output.next_line().await {
+                if let Some(rest) = line.strip_prefix(prefix) {
+                    return Some(rest.trim().to_owned());
+                }
+            }
+            None
+        };
+        match tokio::time::timeout(deadline, heard).await {
+            Ok(Some(rest)) => Ok(rest),
+            Ok(None) => Err(self.ended(deadline).await),
+            Err(_) => Err(self.slow(deadline)),
+        }
+    }
+
+    /// Waits for its end, in success.
+    ///
+    /// # Errors
+    /// When it fails, or the time is up before.
+    pub async fn succeed(mut self, deadline: Duration) -> Result<(), ChildError> {
+        match tokio::time::timeout(deadline, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(_) => Err(self.ended(deadline).await),
+            Err(_) => Err(self.slow(deadline)),
+        }
+    }
+
+    /// Asks it to stop and waits for its end, in success.
+    ///
+    /// # Errors
+    /// When it fails, or the time is up before.
+    pub async fn stop(self, deadline: Duration) -> Result<(), ChildError> {
+        #[cfg(unix)]
+        if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok())
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            // It may have ended by itself; waiting tells.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        self.succeed(deadline).await
+    }
+
+    /// Leaves it running on its own.
+    pub fn leave(self) {
+        std::mem::forget(self.child);
+    }
+
+    fn slow(&self, deadline: Duration) -> ChildError {
+        ChildError::Slow { path: self.program.path.clone(), deadline }
+    }
+
+    async fn ended(&mut self, deadline: Duration) -> ChildError {
+        match tokio::time::timeout(deadline, self.child.wait()).await {
+            Ok(Ok(status)) => {
+                let log = std::fs::read_to_string(&self.program.log).unwrap_or_default();
+                let lines: Vec<_> = log.lines().collect();
+                let tail = lines[lines.len().saturating_sub(8)..].join("\n");
+                ChildError::Ended { path: self.program.path.clone(), status, tail }
+            }
+            Ok(Err(error)) => ChildError::Start { path: self.program.path.clone(), error },
+            Err(_) => self.slow(deadline),
+        }
+    }
 }

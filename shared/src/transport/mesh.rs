@@ -148,7 +148,7 @@ fn believe(id: &str, error: AnswerError) -> Denial {
     };
     let message: String = error.message.chars().take(1000).collect();
     let mut denial = Denial::new(code, message).about(id);
-    denial.detail = error.detail;
+    denial.detail = error.detail.map(Box::new);
     denial.unavailable_since = error.unavailable_since;
     denial
 }

@@ -88,7 +88,7 @@ pub async fn connect(
         ConnectError::Verbs { .. } => bad_request(error),
         ConnectError::Change(_) => fault(error),
     })?;
-    let catalog = services.registry.catalog();
+    let catalog = services.core.registry.catalog();
     let granted: Vec<_> =
         connected.granted.iter().map(|grant| crate::trust::show(&catalog, grant)).collect();
     let skipped: Vec<_> =

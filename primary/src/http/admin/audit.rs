@@ -54,7 +54,7 @@ pub async fn query(
 ) -> Result<axum::Json<Value>, Failure> {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
-    let folder = services.audit.folder().to_owned();
+    let folder = services.core.audit.folder().to_owned();
     let cursor = query.cursor;
     let page = tokio::task::spawn_blocking(move || {
         tail(&folder, cursor, limit, |event| query.accepts(event))
@@ -73,7 +73,7 @@ pub async fn verify(
     State(services): State<Services>,
     _: Owner,
 ) -> Result<axum::Json<Value>, Failure> {
-    let folder = services.audit.folder().to_owned();
+    let folder = services.core.audit.folder().to_owned();
     let walked = tokio::task::spawn_blocking(move || verify_log(&folder));
     let report = walked.await.map_err(fault)?.map_err(fault)?;
     let mut body = json!({

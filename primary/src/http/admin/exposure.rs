@@ -18,7 +18,7 @@ const MAX_PATTERN: usize = 400;
 
 /// Shows every entry, hidden ones too.
 pub async fn capabilities(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
-    let catalog = services.registry.catalog();
+    let catalog = services.core.registry.catalog();
     let entries = catalog.all().map(|listed| {
         let mut entry = json!(listed.target.entry());
         entry["exposed"] = json!(listed.exposed);
@@ -33,7 +33,7 @@ pub async fn capabilities(State(services): State<Services>, _: Owner) -> axum::J
 
 /// Shows the rules in order.
 pub async fn rules(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
-    axum::Json(json!({ "rules": services.registry.rules().rules() }))
+    axum::Json(json!({ "rules": services.core.registry.rules().rules() }))
 }
 
 /// The body of `POST exposure/:pattern`.
@@ -50,7 +50,7 @@ pub async fn set(
     Json(request): Json<SetRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
     let rule = ExposureRule { pattern, enabled: request.enabled };
-    let rules = services.registry.rules().with(rule).rules();
+    let rules = services.core.registry.rules().with(rule).rules();
     apply(&services, rules).await
 }
 
@@ -77,9 +77,9 @@ async fn apply(
     let record = Record::new(EventType::ExposureSet)
         .outcome(RecordOutcome::Ok)
         .detail(&json!({ "rules": rules }));
-    services.audit.append(record).map_err(unrecorded)?;
-    services.store.commit(vec![Change::SetRules(rules.clone())]).await.map_err(fault)?;
-    services.registry.set_rules(rules.clone());
-    let revision = services.registry.catalog().revision();
+    services.core.audit.append(record).map_err(unrecorded)?;
+    services.core.store.commit(vec![Change::SetRules(rules.clone())]).await.map_err(fault)?;
+    services.core.registry.set_rules(rules.clone());
+    let revision = services.core.registry.catalog().revision();
     Ok(axum::Json(json!({"ok": true, "rules": rules, "revision": revision})))
 }

@@ -22,7 +22,7 @@ pub(super) fn record_failure(services: &Services) -> Result<(), Denial> {
     let record = Record::new(EventType::AuthFailed)
         .outcome(RecordOutcome::Denied)
         .detail(&serde_json::json!({"at": "admin"}));
-    services.audit.append(record).map(|_| ()).map_err(unrecorded)
+    services.core.audit.append(record).map(|_| ()).map_err(unrecorded)
 }
 
 fn unrecorded(unavailable: AuditUnavailable) -> Denial {

@@ -39,7 +39,7 @@ pub async fn add(
     let label = label.map(|label| crate::trust::narration::plain(&label, 120));
     let row = SourceRow { id: id.clone(), kind, label, enabled: true, config };
     let registered = services.sources.add(row).await.map_err(refused)?;
-    let revision = services.registry.catalog().revision();
+    let revision = services.core.registry.catalog().revision();
     Ok(axum::Json(json!({
         "ok": true, "source": id, "registered": registered, "revision": revision,
     })))
@@ -53,7 +53,7 @@ pub async fn remove(
 ) -> Result<axum::Json<Value>, Failure> {
     let id: SourceId = id.parse().map_err(bad_request)?;
     services.sources.remove(&id).await.map_err(refused)?;
-    let revision = services.registry.catalog().revision();
+    let revision = services.core.registry.catalog().revision();
     Ok(axum::Json(json!({"ok": true, "source": id, "revision": revision})))
 }
 

@@ -8,8 +8,8 @@ use crate::http::extract::Owner;
 
 /// Counts, versions, and whether the log can be written.
 pub async fn show(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
-    let now = services.clock.now();
-    let catalog = services.registry.catalog();
+    let now = services.core.now();
+    let catalog = services.core.registry.catalog();
     let (sessions, tokens) = services.trust.sessions().count();
     let agents = services.trust.ledger().agents().len();
     let grants = services.trust.standing(None).len();
@@ -29,6 +29,6 @@ pub async fn show(State(services): State<Services>, _: Owner) -> axum::Json<Valu
         "sessions": sessions,
         "tokens": tokens,
         "mesh": services.mesh.view(),
-        "audit": {"writable": services.audit.is_available(), "seq": services.audit.head().seq},
+        "audit": {"writable": services.core.audit.is_available(), "seq": services.core.audit.head().seq},
     }))
 }

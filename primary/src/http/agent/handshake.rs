@@ -69,7 +69,7 @@ pub async fn manifest(State(services): State<Services>, session: Session) -> Jso
 }
 
 fn document(services: &Services, session: &Session) -> Value {
-    let catalog = services.registry.catalog();
+    let catalog = services.core.registry.catalog();
     let entries: Vec<_> = catalog.shown().map(|entry| json!(entry.entry())).collect();
     json!({
         "gateway": gateway(services),

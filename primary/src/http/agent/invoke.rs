@@ -49,14 +49,14 @@ pub async fn call(
                 None => "a call needs a scoped token: handshake, then ask with PUT /grants",
             };
             let mut denial = Denial::new(Code::GrantRequired, message).about(&request.id);
-            denial.links = ask_links(&services);
+            denial.links = Some(ask_links(&services));
             return Ok(Invoked(Reply::edge(request.id, denial)).into_response());
         }
     };
     let call = Call {
         id: request.id,
         input: request.input.unwrap_or_else(empty_object),
-        correlation: CorrelationId::fresh(services.clock.now()),
+        correlation: CorrelationId::fresh(services.core.now()),
         idempotency_key: request.idempotency_key,
         deadline: DEFAULT_DEADLINE,
     };
@@ -64,7 +64,7 @@ pub async fn call(
     if let Err(denial) = &mut reply.outcome
         && denial.code == Code::GrantRequired
     {
-        denial.links = ask_links(&services);
+        denial.links = Some(ask_links(&services));
     }
     Ok(Invoked(reply).into_response())
 }
@@ -86,10 +86,10 @@ fn empty_object() -> Box<RawValue> {
     RawValue::from_string("{}".to_owned()).unwrap_or_default()
 }
 
-fn ask_links(services: &Services) -> Links {
-    Links {
+fn ask_links(services: &Services) -> Box<Links> {
+    Box::new(Links {
         grant_request_url: Some(format!("{}/grants", services.base_url)),
         session_header: Some("X-Plexus-Session".to_owned()),
         ..Links::default()
-    }
+    })
 }

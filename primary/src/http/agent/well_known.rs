@@ -18,7 +18,7 @@ pub(super) fn gateway(services: &Services) -> Value {
 
 /// Shows the discovery document.
 pub async fn show(State(services): State<Services>) -> Json<Value> {
-    let catalog = services.registry.catalog();
+    let catalog = services.core.registry.catalog();
     let capabilities: Vec<_> = catalog.shown().map(|entry| json!(entry.summary())).collect();
     Json(json!({
         "gateway": gateway(&services),

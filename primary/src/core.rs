@@ -1,0 +1,29 @@
+//! What every service of the primary stands on.
+
+use std::sync::Arc;
+
+use plexus_shared::audit::AuditLog;
+use plexus_shared::clock::{Clock, Timestamp};
+use plexus_shared::source::registry::Registry;
+
+use crate::store::Store;
+
+/// What there is to call, what survives, what is recorded, and the time.
+#[derive(Clone)]
+pub struct Core {
+    /// What there is to call.
+    pub registry: Arc<Registry>,
+    /// What survives.
+    pub store: Arc<Store>,
+    /// What is recorded.
+    pub audit: Arc<AuditLog>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Core {
+    /// The current moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
