@@ -1,2 +1,7 @@
-//! .
-fn main() {}
+//! The Plexus proxy's program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    plexus_proxy::cli::main()
+}

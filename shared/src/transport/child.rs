@@ -130,6 +130,32 @@ impl Running {
         }
     }
 
+    /// Waits for its end; how it ended, and what it printed since it was last read.
+    ///
+    /// # Errors
+    /// When the time is up before.
+    pub async fn finish(mut self, deadline: Duration) -> Result<(ExitStatus, String), ChildError> {
+        let reading = async {
+            let mut output = String::new();
+            while let Ok(Some(line)) = self.output.next_line().await {
+                output.push_str(&line);
+                output.push('\n');
+            }
+            (self.child.wait().await, output)
+        };
+        match tokio::time::timeout(deadline, reading).await {
+            Ok((Ok(status), output)) => Ok((status, output)),
+            Ok((Err(error), _)) => Err(ChildError::Start { path: self.program.path, error }),
+            Err(_) => Err(ChildError::Slow { path: self.program.path, deadline }),
+        }
+    }
+
+    /// Kills it, without a word, and waits until it is gone.
+    pub async fn kill(mut self) {
+        // It may have ended by itself: gone is gone.
+        let _ = self.child.kill().await;
+    }
+
     /// Asks it to stop and waits for its end, in success.
     ///
     /// # Errors

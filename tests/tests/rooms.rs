@@ -1,0 +1,102 @@
+//! The rooms of I/O: which part of the code may reach what. Read from the sources themselves.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every Rust source of the product, by its path in the workspace.
+fn sources() -> Vec<(String, String)> {
+    let root = workspace();
+    let mut folders: Vec<_> = ["mesh-proto", "shared", "primary", "proxy"]
+        .iter()
+        .map(|c| root.join(c).join("src"))
+        .collect();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                found.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    assert!(found.len() > 50, "the sources were found");
+    found
+}
+
+/// Lines outside comments that contain one of `words`, outside `rooms`.
+fn strays(words: &[&str], rooms: &[&str]) -> Vec<String> {
+    let stray = |(name, text): &(String, String)| {
+        let inside = rooms.iter().any(|room| name.starts_with(room));
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let hits = code.filter(|line| words.iter().any(|word| line.contains(word)));
+        hits.filter(|_| !inside).map(|line| format!("{name}: {}", line.trim())).collect::<Vec<_>>()
+    };
+    sources().iter().flat_map(stray).collect()
+}
+
+#[test]
+fn each_kind_of_io_stays_in_its_room() {
+    let rooms: [(&[&str], &[&str]); 7] = [
+        (&["axum::"], &["primary/src/http"]),
+        (&["rusqlite"], &["primary/src/store"]),
+        (
+            &["quinn::", "quinn_proto"],
+            &[
+                "primary/src/mesh",
+                "primary/src/app.rs",
+                "proxy/src/dial",
+                "proxy/src/control",
+                "proxy/src/serve",
+                "proxy/src/tunnel",
+                "proxy/src/link",
+            ],
+        ),
+        (&["rustls::"], &["mesh-proto/src/identity", "primary/src/mesh", "proxy/src/dial"]),
+        (&["SystemTime::now"], &["shared/src/clock.rs"]),
+        (&["Command::new"], &["shared/src/transport/child.rs"]),
+        (&["hyper::client"], &["shared/src/transport"]),
+    ];
+    for (words, rooms) in rooms {
+        assert_eq!(strays(words, rooms), Vec::<String>::new(), "{words:?} belongs in {rooms:?}");
+    }
+}
+
+#[test]
+fn only_the_mesh_knows_that_a_capability_is_elsewhere() {
+    let words = ["Transport::Mesh", "transport::mesh", "ForwardError", "Forwarded"];
+    let rooms = ["shared/src/transport", "primary/src/mesh"];
+    assert_eq!(strays(&words, &rooms), Vec::<String>::new());
+}
+
+#[test]
+fn a_verified_token_and_a_permit_are_made_in_one_place_each() {
+    assert_eq!(
+        strays(&["Ok(VerifiedToken {"], &["shared/src/admit/token.rs"]),
+        Vec::<String>::new()
+    );
+    assert_eq!(strays(&["Ok(Permit {"], &["shared/src/admit/mod.rs"]), Vec::<String>::new());
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let allowed: [(&str, &[&str]); 4] = [
+        ("mesh-proto", &[]),
+        ("shared", &["plexus-mesh-proto"]),
+        ("primary", &["plexus-mesh-proto", "plexus-shared"]),
+        ("proxy", &["plexus-mesh-proto", "plexus-shared"]),
+    ];
+    for (krate, allowed) in allowed {
+        let manifest = std::fs::read_to_string(workspace().join(krate).join("Cargo.toml")).unwrap();
+        let own = manifest.lines().filter(|line| line.starts_with("plexus"));
+        let names: Vec<_> = own.map(|line| line.split(['.', ' ']).next().unwrap()).collect();
+        assert!(names.iter().all(|name| allowed.contains(name)), "{krate}: {names:?}");
+    }
+}

@@ -1,0 +1,3 @@
+fn main() {
+    let _ = plexus_shared::admit::Permit {};
+}
