@@ -42,7 +42,7 @@ script=$TMPDIR/quickstart
 awk '
   NR == 1 {
     print "trap '\''echo \"'"$doc"':$LINENO: failed: $BASH_COMMAND\" >&2'\'' ERR; " \
-      "trap '\''kill $(jobs -p) 2> /dev/null; wait'\'' EXIT"
+      "trap '\''kill $(jobs -p) 2> /dev/null || :; wait || :'\'' EXIT"
     next
   }
   /^```/ { inside = ($0 == "```sh"); print ""; next }
