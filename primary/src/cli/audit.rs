@@ -93,7 +93,7 @@ async fn tail(args: &TailArgs) -> Result<Answer, Failure> {
     let lines: Vec<_> = rows.iter().map(|row| line(&row.event)).collect();
     let raw: Vec<_> = rows.into_iter().map(|row| row.raw).collect();
     let answer = Answer::new("audit.tail", json!({ "events": raw })).lines(lines);
-    Ok(if raw.is_empty() { answer.note("no event is like that") } else { answer })
+    Ok(if raw.is_empty() { answer.note("there are no such events yet") } else { answer })
 }
 
 /// An event, and the very document the gateway showed of it.

@@ -59,7 +59,7 @@ to, 6 a log or file is not what it was.";
 
 /// Plexus: your machine's capabilities for AI agents, one grant at a time.
 #[derive(Debug, Parser)]
-#[command(name = "plexus", version, about, propagate_version = true, after_help = AFTER_HELP)]
+#[command(name = "plexus", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Cli {
     /// Print one JSON document, with its "schema", instead of lines for a person.
     #[arg(long, global = true)]

@@ -81,19 +81,79 @@ struct Told {
     default_trust_window: TrustWindow,
 }
 
-impl Item {
-    fn told(&self, id: &str) -> Option<&Told> {
-        self.pending_narration.iter().find(|told| told.id == id)
+/// How long a yes stands.
+#[derive(Clone, Copy)]
+enum Stands {
+    /// So long.
+    For(TrustWindow),
+    /// So long or shorter: what the agent asked for is shown of an item's first capability only.
+    AtMost(TrustWindow),
+    /// Not at all: the capability has gone.
+    Gone,
+}
+
+impl Stands {
+    fn known(self) -> Option<TrustWindow> {
+        match self {
+            Self::For(window) => Some(window),
+            Self::AtMost(_) | Self::Gone => None,
+        }
     }
 
-    /// How long a yes to `scope` stands; `None` when the capability has gone.
-    fn window(&self, scope: &Scope, picked: Option<TrustWindow>) -> Option<TrustWindow> {
-        let told = self.told(&scope.id)?;
-        Some(match picked {
-            Some(_) => choose_window(Picker::Owner, told.provenance, scope.verbs, picked),
-            None => self.requested_trust_window.map_or(told.default_trust_window, |asked| {
-                asked.shorter(told.default_trust_window)
-            }),
+    fn cell(self) -> String {
+        match self {
+            Self::For(window) => window.to_string(),
+            Self::AtMost(window) => format!("≤ {window}"),
+            Self::Gone => "-".to_owned(),
+        }
+    }
+
+    fn sentence(self) -> String {
+        match self {
+            Self::For(TrustWindow::Once) => "once".to_owned(),
+            Self::For(TrustWindow::UntilRevoked) => "until you revoke it".to_owned(),
+            Self::For(window) => format!("for {window}"),
+            Self::AtMost(window) => format!("for {window} at most"),
+            Self::Gone => String::new(),
+        }
+    }
+}
+
+impl Item {
+    /// An item of which nothing but its id is known.
+    fn unseen(id: &str) -> Self {
+        Self {
+            pending_id: id.to_owned(),
+            created_at: now(),
+            agent_id: "the agent".to_owned(),
+            scopes: Vec::new(),
+            reasons: Vec::new(),
+            pending_narration: Vec::new(),
+            requested_trust_window: None,
+            agent_purpose: None,
+        }
+    }
+
+    fn told(&self, scope: &Scope) -> Option<&Told> {
+        self.pending_narration.iter().find(|told| told.id == scope.id)
+    }
+
+    /// Each thing that is asked for, and how long a yes to it stands.
+    fn asks(&self, picked: Option<TrustWindow>) -> impl Iterator<Item = (&Scope, Stands)> {
+        self.scopes.iter().enumerate().map(move |(n, scope)| {
+            let Some(told) = self.told(scope) else { return (scope, Stands::Gone) };
+            let default = told.default_trust_window;
+            let stands = match (picked, self.requested_trust_window) {
+                (Some(_), _) => {
+                    let class = told.provenance;
+                    Stands::For(choose_window(Picker::Owner, class, scope.verbs, picked))
+                }
+                (None, Some(asked)) if n == 0 => Stands::For(asked.shorter(default)),
+                (None, None) if self.scopes.len() == 1 => Stands::For(default),
+                (None, _) if default == TrustWindow::Once => Stands::For(default),
+                (None, _) => Stands::AtMost(default),
+            };
+            (scope, stands)
         })
     }
 }
@@ -114,17 +174,16 @@ fn table(items: &[Item], now: Timestamp) -> Table<7> {
     let mut table =
         Table::new(["ID", "ASKED", "AGENT", "WHAT", "SENSITIVITY", "FOR", "WHY IT WAITS"]);
     for item in items {
-        for (n, scope) in item.scopes.iter().enumerate() {
+        for (n, (scope, stands)) in item.asks(None).enumerate() {
             let first = |text: String| if n == 0 { text } else { String::new() };
-            let told = item.told(&scope.id);
+            let told = item.told(scope);
             table.row([
                 first(item.pending_id.clone()),
                 first(relative(item.created_at, now)),
                 first(item.agent_id.clone()),
                 what(scope),
                 told.map_or_else(|| "gone".to_owned(), |told| word(told.sensitivity)),
-                item.window(scope, None)
-                    .map_or_else(|| "-".to_owned(), |window| window.to_string()),
+                stands.cell(),
                 item.reasons.get(n).cloned().unwrap_or_default(),
             ]);
         }
@@ -148,15 +207,16 @@ fn quoted(purpose: &str) -> String {
 pub(super) async fn approve(args: ApproveArgs) -> Result<Answer, Failure> {
     let body = json!({"action": "approve", "trustWindow": args.window});
     let (item, mut data) = answer(&args.id, &body).await?;
-    let mut lines = Vec::new();
-    let mut granted = Vec::new();
-    for scope in &item.scopes {
-        let Some(window) = item.window(scope, args.window) else { continue };
-        lines.push(format!("approved: {} may {} {}", item.agent_id, what(scope), lasting(window)));
-        granted.push(json!({"id": scope.id, "verbs": scope.verbs, "trustWindow": window}));
-    }
-    data["granted"] = json!(granted);
-    let answer = Answer::new("approve", data).lines(lines);
+    let asks: Vec<_> = item.asks(args.window).collect();
+    let granted = asks.iter().map(|(scope, stands)| {
+        json!({"id": scope.id, "verbs": scope.verbs, "trustWindow": stands.known()})
+    });
+    data["granted"] = granted.collect();
+    let line = |(scope, stands): &(&Scope, Stands)| {
+        format!("  {} may {} {}", item.agent_id, what(scope), stands.sentence())
+    };
+    let title = format!("approved {}", item.pending_id);
+    let answer = Answer::new("approve", data).line(title).lines(asks.iter().map(line));
     let executes = item.scopes.iter().any(|scope| scope.verbs.contains(Verb::Execute));
     match args.window {
         Some(window) if executes && window != TrustWindow::Once => {
@@ -166,21 +226,13 @@ pub(super) async fn approve(args: ApproveArgs) -> Result<Answer, Failure> {
     }
 }
 
-fn lasting(window: TrustWindow) -> String {
-    match window {
-        TrustWindow::Once => "once".to_owned(),
-        TrustWindow::UntilRevoked => "until you revoke it".to_owned(),
-        window => format!("for {window}"),
-    }
-}
-
 /// Runs `plexus deny`.
 pub(super) async fn deny(args: DenyArgs) -> Result<Answer, Failure> {
     let body = json!({"action": "deny", "reason": args.reason});
     let (item, data) = answer(&args.id, &body).await?;
-    let line = |scope| format!("denied: {} may not {}", item.agent_id, what(scope));
+    let line = |scope| format!("  {} may not {}", item.agent_id, what(scope));
     let lines: Vec<_> = item.scopes.iter().map(line).collect();
-    Ok(Answer::new("deny", data).lines(lines))
+    Ok(Answer::new("deny", data).line(format!("denied {}", item.pending_id)).lines(lines))
 }
 
 /// Sends the owner's answer to the item `text` means; returns the item and what the gateway said.
@@ -191,14 +243,9 @@ async fn answer(text: &str, body: &Value) -> Result<(Item, Value), Failure> {
     let ids = items.iter().map(|item| item.pending_id.as_str());
     let id = resolve(text, ids)?;
     let mut data: Value = client.post(&format!("pending/{}", segment(&id)), body).await?;
+    // It can be missing only when it began to wait between the two requests; the answer stands.
     let item = items.into_iter().find(|item| item.pending_id == id);
-    let item = item.ok_or_else(|| {
-        Failure::new(
-            super::Exit::Failed,
-            "failed",
-            "it began to wait just now; run the command again",
-        )
-    })?;
+    let item = item.unwrap_or_else(|| Item::unseen(&id));
     data["pendingId"] = json!(id);
     data["agentId"] = json!(item.agent_id);
     Ok((item, data))
@@ -302,7 +349,7 @@ mod tests {
             "requestedTrustWindow": {"kind": "1h"}, "agentPurpose": "to\u{1b}[2Jtidy",
         });
         let item: Item = read(&item).unwrap();
-        let now = item.created_at.plus(std::time::Duration::from_secs(90));
+        let now = item.created_at.plus(std::time::Duration::from_secs(60));
         let lines = table(&[item], now).lines();
         assert!(
             lines[1].starts_with(ONE)
@@ -312,5 +359,24 @@ mod tests {
         assert!(lines[2].trim_start().starts_with("read a.b.c"), "{}", lines[2]);
         assert!(lines[2].contains("gone"), "{}", lines[2]);
         assert!(lines[3].trim_start().starts_with("«the agent says: to"));
+    }
+
+    #[test]
+    fn a_yes_stands_as_long_as_is_known_and_never_longer_than_is_said() {
+        let told = |id: &str, window: &str| {
+            json!({"id": id, "provenance": "managed", "sensitivity": "low",
+                "defaultTrustWindow": {"kind": window}})
+        };
+        let item = json!({
+            "pendingId": ONE, "createdAt": "2026-06-23T11:00:00Z", "agentId": "claude",
+            "scopes": [{"id": "a.b.c", "verbs": ["write"]}, {"id": "d.e.f", "verbs": ["write"]},
+                {"id": "g.h.i", "verbs": ["execute"]}],
+            "pendingNarration": [told("a.b.c", "1d"), told("d.e.f", "1d"), told("g.h.i", "once")],
+            "requestedTrustWindow": {"kind": "7d"},
+        });
+        let item: Item = read(&item).unwrap();
+        let cells = |picked| item.asks(picked).map(|(_, stands)| stands.cell()).collect::<Vec<_>>();
+        assert_eq!(cells(None), ["1d", "≤ 1d", "once"]);
+        assert_eq!(cells(Some(TrustWindow::Hour)), ["1h", "1h", "once"], "execute is once");
     }
 }

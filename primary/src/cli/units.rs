@@ -40,13 +40,15 @@ pub(super) fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// `45s`, `3m`, `26h`, `5d`: rounded down, in the unit that says most.
+/// `45s`, `3m`, `26h`, `5d`: rounded, in the unit that says most.
 pub(super) fn length(length: Duration) -> String {
-    match length.as_secs() {
-        s @ 0..60 => format!("{s}s"),
-        s @ 60..3600 => format!("{}m", s / 60),
-        s @ 3600..172_800 => format!("{}h", s / 3600),
-        s => format!("{}d", s / 86_400),
+    let seconds = length.as_millis().saturating_add(500) / 1000;
+    let whole = |unit: u128| (seconds + unit / 2) / unit;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3570 => format!("{}m", whole(60)),
+        3570..172_800 => format!("{}h", whole(3600)),
+        _ => format!("{}d", whole(86_400)),
     }
 }
 
@@ -97,7 +99,8 @@ mod tests {
         assert_eq!(moment(at, later), "2026-06-23 11:00Z (3m ago)");
         assert_eq!(moment(later, at), "2026-06-23 11:03Z (in 3m)");
         assert_eq!(clock(at), "2026-06-23 11:00:05Z");
-        assert_eq!(length(Duration::from_secs(100_000)), "27h");
-        assert_eq!(length(Duration::from_secs(200_000)), "2d");
+        let told = |seconds: f64| length(Duration::from_secs_f64(seconds));
+        assert_eq!([told(0.2), told(59.4), told(899.9), told(3599.0)], ["0s", "59s", "15m", "1h"]);
+        assert_eq!([told(100_000.0), told(200_000.0), told(604_799.0)], ["28h", "2d", "7d"]);
     }
 }
