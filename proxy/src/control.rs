@@ -118,7 +118,7 @@ impl Outbox {
     }
 }
 
-/// A queue and its end for [`write`].
+/// A queue and its end for [`write()`].
 pub(crate) fn outbox() -> (Outbox, mpsc::Receiver<Vec<u8>>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (Outbox(sender), receiver)
