@@ -37,9 +37,18 @@ pub fn listen(mesh: &Mesh, socket: UdpSocket) -> Result<quinn::Endpoint, ListenE
     server
         .transport_config(Arc::new(transport()))
         .max_incoming(limits::UNAUTHENTICATED_CONNECTIONS);
-    // Derived from the node's key, so that a restarted primary can end its old connections at once.
-    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*mesh.node.reset_key());
-    let endpoint = quinn::EndpointConfig::new(Arc::new(reset));
+    // Derived from the node's key, so that a restarted primary recognises the connections of the one
+    // before it, and ends them with the first packet it hears.
+    let secret = mesh.node.reset_key();
+    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*secret);
+    let mut endpoint = quinn::EndpointConfig::new(Arc::new(reset));
+    let label = ring::hmac::sign(
+        &ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &*secret),
+        b"plexus mesh connection ids",
+    );
+    let ids = label.as_ref().iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte));
+    endpoint
+        .cid_generator(move || Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(ids)));
     let runtime = Arc::new(quinn::TokioRuntime);
     Ok(quinn::Endpoint::new(endpoint, Some(server), socket, runtime)?)
 }

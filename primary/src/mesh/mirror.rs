@@ -1,8 +1,8 @@
 //! Taking over a workload's audit: every line once, in its order, whatever the outage.
 //!
-//! The cursor is the highest contiguous `seq` of the workload's own log that is in ours. Lines are
-//! written first and the cursor kept after, so a crash between the two is healed at the start by
-//! reading our own log from the last place the cursor was true.
+//! The cursor is the highest contiguous `seq` of the workload's own log that is in ours. Our log is
+//! what says so; the kept cursor only saves reading all of it again. So it is kept now and then, and at
+//! the start our log is read from the last place the cursor was true.
 
 use std::path::Path;
 
@@ -14,6 +14,9 @@ use plexus_shared::audit::{AuditUnavailable, Event, LogReader, ReadError, Tier};
 use super::Mesh;
 use crate::store::rows::CursorRow;
 use crate::store::{Change, Kept};
+
+/// How many lines of ours may pass before a cursor is kept again.
+const KEEP_EVERY: u64 = 4096;
 
 impl Mesh {
     /// Takes over a batch; says up to where the workload's log is now mirrored. Lines that were taken
@@ -32,19 +35,30 @@ impl Mesh {
         let events = fresh(batch, through).ok_or(CloseCode::Violation)?;
         let Some(last) = events.last().map(|event| event.seq) else { return Ok(through) };
         let log_seq = self.core.audit.append_mirrored(name.as_str(), &events).map_err(postpone)?;
-        let cursor = CursorRow { origin_seq: last, log_seq };
-        self.update(|roster| {
-            if let Some(workload) = roster.workloads.get_mut(name) {
-                workload.cursor = cursor;
-            }
+        let kept = self.update(|roster| {
+            let workload = roster.workloads.get_mut(name)?;
+            workload.cursor.origin_seq = last;
+            Some(workload.cursor.log_seq)
         });
-        let workload = name.clone();
-        let keep = Change::PutCursor { workload, origin_seq: last, log_seq };
-        if let Err(error) = self.core.store.commit(vec![keep]).await {
-            // Our own log has the lines; the next start finds them there.
-            tracing::warn!(%error, workload = %name, "an audit cursor could not be kept");
+        if kept.is_some_and(|kept| log_seq.saturating_sub(kept) >= KEEP_EVERY) {
+            self.keep_cursor(name, CursorRow { origin_seq: last, log_seq }).await;
         }
         Ok(last)
+    }
+}
+
+impl Mesh {
+    async fn keep_cursor(&self, name: &WorkloadName, cursor: CursorRow) {
+        let CursorRow { origin_seq, log_seq } = cursor;
+        let keep = Change::PutCursor { workload: name.clone(), origin_seq, log_seq };
+        match self.core.store.commit(vec![keep]).await {
+            Ok(()) => self.update(|roster| {
+                if let Some(workload) = roster.workloads.get_mut(name) {
+                    workload.cursor.log_seq = log_seq;
+                }
+            }),
+            Err(error) => tracing::warn!(%error, workload = %name, "an audit cursor was not kept"),
+        }
     }
 }
 
