@@ -1,6 +1,6 @@
 //! The control stream: one task-like future that writes it, one that reads it.
 //!
-//! Whoever has something to say puts a whole frame into a short queue ([`Outbox`]); only the writer
+//! Whoever has something to say puts a whole frame into a short queue (the outbox); only the writer
 //! touches the stream, so that frames never mix. What comes in is handed to whom it concerns. Anything
 //! that does not belong here is a violation and ends the connection.
 
