@@ -266,20 +266,27 @@ async fn calls_beyond_the_advertised_number_are_told_to_come_later() {
 }
 
 #[tokio::test]
-async fn stopping_says_goodbye_and_lets_calls_finish() {
+async fn stopping_lets_calls_finish_refuses_new_ones_and_says_goodbye_last() {
     let (_primary, proxy, mut tunnel) = up().await;
     let (mut send, mut recv) = tunnel.send_call("slow.thing.do", "{}").await;
     send.finish().unwrap();
     proxy.until_begun().await;
     proxy.stop.send_replace(true);
+    let refused = loop {
+        let reply = tunnel.call("other.thing.do", "{}").await;
+        if reply["error"]["code"] != "unknown_capability" {
+            break reply;
+        }
+    };
+    assert_eq!(refused["error"]["code"], "capability_unavailable");
+    proxy.slow.may_end.add_permits(1);
+    assert_eq!(answer(&mut recv).await["output"], "done");
     let reason = loop {
         if let ToPrimary::Goodbye(goodbye) = tunnel.hear().await {
             break goodbye.reason;
         }
     };
     assert_eq!(reason, GoodbyeReason::ShuttingDown);
-    proxy.slow.may_end.add_permits(1);
-    assert_eq!(answer(&mut recv).await["output"], "done");
     assert_eq!(tunnel.closed().await, Some(CloseCode::ShuttingDown));
     assert_eq!(proxy.ended().await.cause, Cause::Stopped);
 }
