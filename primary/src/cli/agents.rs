@@ -118,6 +118,11 @@ struct GrantLine {
     top_level_disabled: bool,
 }
 
+#[derive(Deserialize)]
+struct Present {
+    id: String,
+}
+
 impl GrantLine {
     fn ends(&self, now: Timestamp) -> String {
         match self.trust_window {
@@ -153,30 +158,35 @@ pub(super) async fn run(command: AgentsCommand) -> Result<Answer, Failure> {
 /// Runs `plexus grants …`.
 pub(super) async fn grants(command: GrantsCommand) -> Result<Answer, Failure> {
     let GrantsCommand::List = command;
-    let data: Value = Client::find()?.get("grants").await?;
+    let client = Client::find()?;
+    let data: Value = client.get("grants").await?;
     let grants: Vec<GrantLine> = read(&data["grants"])?;
+    let present: Value = client.get("capabilities").await?;
+    let present: Vec<Present> = read(&present["entries"])?;
     let lines = match grants.is_empty() {
         true => vec!["no agent holds a grant".to_owned()],
-        false => grant_table(&grants).lines(),
+        false => grant_table(&grants, &present).lines(),
     };
     Ok(Answer::new("grants.list", data).lines(lines))
 }
 
-fn grant_table(grants: &[GrantLine]) -> Table<6> {
+fn grant_table(grants: &[GrantLine], present: &[Present]) -> Table<6> {
     let now = now();
     let mut table = Table::new(["AGENT", "CAPABILITY", "VERBS", "CLASS", "SENSITIVITY", "ENDS"]);
     for grant in grants {
+        let is_here = present.iter().any(|entry| entry.id == grant.capability_id);
+        let known = |what: String| if is_here { what } else { "gone".to_owned() };
         table.row([
             grant.agent_id.clone(),
             grant.capability_id.clone(),
             grant.verbs.to_string(),
-            word(grant.provenance),
-            word(grant.sensitivity),
+            known(word(grant.provenance)),
+            known(word(grant.sensitivity)),
             grant.ends(now),
         ]);
         if grant.top_level_disabled {
             table.remark(
-                "hidden by you now, so it can not be used; `plexus exposure` shows the rules",
+                "hidden by you now, so it can't be used; `plexus exposure` shows the rules",
             );
         }
     }

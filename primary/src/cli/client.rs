@@ -37,6 +37,11 @@ pub(super) enum ClientError {
     /// The gateway does not answer.
     #[error("{0}; is the gateway still running? start it with `plexus serve`")]
     Http(#[from] HttpError),
+    /// It does not take the key.
+    #[error(
+        "the gateway does not take the key in {CONNECTION_KEY}; restart it to make it read the file again"
+    )]
+    WrongKey,
     /// It refused.
     #[error("{message}")]
     Refused {
@@ -60,6 +65,7 @@ impl ClientError {
             Self::NotRunning(_) => "not_running",
             Self::Http(_) => "unreachable",
             Self::State(_) | Self::Damaged(_) => "integrity",
+            Self::WrongKey => "wrong_key",
             Self::Refused { code, .. } => code,
             Self::Answer(_) => "failed",
         }
@@ -72,7 +78,7 @@ impl ClientError {
             Self::NotRunning(_) | Self::Http(_) => Exit::Unreachable,
             Self::State(_) | Self::Damaged(_) => Exit::Integrity,
             Self::Refused { status: 400 | 404 | 409 | 422, .. } => Exit::Usage,
-            Self::Refused { status: 401 | 403, .. } => Exit::Denied,
+            Self::WrongKey | Self::Refused { status: 403, .. } => Exit::Denied,
             Self::Refused { .. } | Self::Answer(_) => Exit::Failed,
         }
     }
@@ -155,6 +161,9 @@ fn is_held(state: &StateDir) -> bool {
 }
 
 fn refused(status: u16, body: &[u8]) -> ClientError {
+    if status == 401 {
+        return ClientError::WrongKey;
+    }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| body["error"][name].as_str().map(ToOwned::to_owned);
     let code = text("code").unwrap_or_else(|| "unknown".to_owned());

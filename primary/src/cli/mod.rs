@@ -21,6 +21,7 @@ mod units;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use output::{Answer, Failure, Format, complain_usage, deliver};
@@ -163,20 +164,24 @@ async fn run(command: Command, format: Format) -> Result<Answer, Failure> {
 
 /// Explains arguments that are none, or prints the help that was asked for.
 fn explain(error: &clap::Error) -> Exit {
-    if !error.use_stderr() {
-        // A reader that went away has read enough.
-        let _ = error.print();
-        return Exit::Ok;
-    }
+    // The arguments were not understood, so the flag is looked for by hand.
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    let is_bare = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    // The arguments were not understood, so the flag is looked for by hand.
-    if std::env::args_os().any(|arg| arg == "--json") {
-        let first = text.lines().next().unwrap_or_default();
-        return deliver(Format::Json, Err(Failure::usage(format!("{first}; see --help"))));
+    let first = text.lines().next().unwrap_or_default();
+    match (error.use_stderr(), wants_json) {
+        (true, true) => deliver(Format::Json, Err(Failure::usage(format!("{first}; see --help")))),
+        (true, false) if !is_bare => {
+            complain_usage(text);
+            Exit::Usage
+        }
+        (fails, _) => {
+            // A reader that went away has read enough.
+            let _ = error.print();
+            if fails { Exit::Usage } else { Exit::Ok }
+        }
     }
-    complain_usage(text);
-    Exit::Usage
 }
 
 #[cfg(test)]
