@@ -1,7 +1,7 @@
 //! Sending this node's audit log upward, while the tunnel is up, at the log's own pace.
 //!
 //! 1. Right after its `Hello` the primary says how far its copy reaches.
-//! 2. The lines after that are read from the files and sent in batches, at most [`WINDOW`] of them
+//! 2. The lines after that are read from the files and sent in batches, at most two of them
 //!    unacknowledged.
 //! 3. Whenever the log grows, so does what there is to send. Nothing that writes the log ever waits
 //!    for this.

@@ -1,6 +1,6 @@
 //! The control stream: one task-like future that writes it, one that reads it.
 //!
-//! Whoever has something to say puts a whole frame into a short queue ([`Outbox`]); only the writer
+//! Whoever has something to say puts a whole frame into a short queue (the outbox); only the writer
 //! touches the stream, so that frames never mix. What comes in is handed to whom it concerns. Anything
 //! that does not belong here is a violation and ends the connection.
 
@@ -118,7 +118,7 @@ impl Outbox {
     }
 }
 
-/// A queue and its end for [`write`].
+/// A queue and its end for [`write()`].
 pub(crate) fn outbox() -> (Outbox, mpsc::Receiver<Vec<u8>>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     (Outbox(sender), receiver)

@@ -32,6 +32,9 @@ const RESOLVE_TIME: Duration = Duration::from_secs(5);
 /// How long one address may take to answer.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
+/// How long the last packets may take to leave.
+const CLOSE_TIME: Duration = Duration::from_millis(500);
+
 /// The most addresses of one name that are tried.
 const MAX_RESOLVED: usize = 8;
 
@@ -197,7 +200,7 @@ impl Dialer {
     /// Ends everything with `code` and gives the last packets a moment to leave.
     pub async fn close(self, code: CloseCode) {
         self.endpoint.close(VarInt::from_u32(code.number()), code.as_str().as_bytes());
-        let _ = timeout(Duration::from_secs(2), self.endpoint.wait_idle()).await;
+        let _ = timeout(CLOSE_TIME, self.endpoint.wait_idle()).await;
     }
 }
 

@@ -4,11 +4,13 @@
 //!    until then the connection is nothing.
 //! 2. At once: the catalog goes up, health whenever it changes and at the agreed interval, the audit
 //!    log where the primary's copy ends; acknowledgements are read, calls are taken.
-//! 3. The first of these to end ends them all. When this node stops it says goodbye first and lets
-//!    calls finish.
+//! 3. The first of these to end ends them all. When this node stops it lets calls finish, says goodbye
+//!    and closes.
 //!
 //! Whatever this starts is owned here and over when [`run`] returns.
 
+use std::future::pending;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,7 @@ use plexus_shared::audit::{AuditSink, EventType, Record, RecordOutcome};
 use plexus_shared::source::registry::Registry;
 use quinn::{Connection, RecvStream, SendStream};
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::audit_mirror::{self, Mirrored};
@@ -144,32 +146,48 @@ async fn stay(
     let every = peer.negotiated().health_interval;
     let mut calls = Calls::new(node.service.clone(), peer);
     let (acked, heard) = watch::channel(None);
-    let (out, queue): (Outbox, mpsc::Receiver<Vec<u8>>) = control::outbox();
+    let (out, queue) = control::outbox();
     let mut writer = Box::pin(control::write(send, queue));
+    let mut talk = Box::pin(async {
+        tokio::select! {
+            cause = control::read(&mut recv, &acked) => cause,
+            cause = tell_catalog(&node.registry, out.clone()) => cause,
+            cause = tell_health(node.health.clone(), every, out.clone()) => cause,
+            cause = audit_mirror::run(node.audit.clone(), heard, out.clone()) => cause,
+        }
+    });
     let cause = tokio::select! {
-        written = &mut writer => match written {
-            Ok(()) => Cause::Lost("nothing is left to say".to_owned()),
-            Err(cause) => cause,
-        },
-        cause = control::read(&mut recv, &acked) => cause,
-        cause = tell_catalog(&node.registry, out.clone()) => cause,
-        cause = tell_health(node.health.clone(), every, out.clone()) => cause,
-        cause = audit_mirror::run(node.audit.clone(), heard, out.clone()) => cause,
+        written = &mut writer => unwritten(written),
+        cause = &mut talk => cause,
         error = calls.accept(connection) => Cause::Lost(error.to_string()),
         _ = stop.wait_for(|stop| *stop) => Cause::Stopped,
     };
-    if cause == Cause::Stopped {
+    if cause != Cause::Stopped {
+        return why_over(connection, cause);
+    }
+    // Goodbye is the last word: the primary takes the route away when it hears it. Until then calls
+    // under way finish, and ones that come are told that this node is stopping.
+    let over = tokio::select! {
+        _ = &mut writer => true,
+        _ = &mut talk => true,
+        () = calls.drain(connection) => false,
+    };
+    drop(talk);
+    if !over {
         let goodbye = Goodbye { reason: GoodbyeReason::ShuttingDown };
-        let said = async {
+        let farewell = async {
             let _ = out.say(&goodbye).await;
             drop(out);
-            let _ = (&mut writer).await;
+            let _ = writer.await;
         };
-        // The goodbye leaves first; the calls' answers are still written while they finish.
-        let _ = timeout(FAREWELL, said).await;
-        calls.drain(connection).await;
+        let _ = timeout(FAREWELL, farewell).await;
     }
-    why_over(connection, cause)
+    Cause::Stopped
+}
+
+/// The writer is over before its time.
+fn unwritten(written: Result<(), Cause>) -> Cause {
+    written.err().unwrap_or_else(|| Cause::Lost("nothing is left to say".to_owned()))
 }
 
 async fn tell_catalog(registry: &Registry, out: Outbox) -> Cause {
@@ -189,7 +207,8 @@ async fn tell_catalog(registry: &Registry, out: Outbox) -> Cause {
             }
         }
         if revision.changed().await.is_err() {
-            return Cause::Stopped;
+            // Nobody is left who could change it.
+            return pending().await;
         }
     }
 }
@@ -206,7 +225,7 @@ async fn tell_health(mut watched: Watched, every: Duration, out: Outbox) -> Caus
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            changed = watched.changed() => if changed.is_err() { return Cause::Stopped },
+            Ok(()) = watched.changed() => {}
         }
         seq += 1;
         let report = health::report(seq, &watched.borrow_and_update());
@@ -217,7 +236,7 @@ async fn tell_health(mut watched: Watched, every: Duration, out: Outbox) -> Caus
 }
 
 fn connected(node: &Node, connection: &Connection, peer: &AuthenticatedPeer<Primary>) {
-    let (remote, software) = (connection.remote_address(), peer.software().as_str());
+    let (remote, software) = (remote(connection), peer.software().as_str());
     tracing::info!(%remote, software, "the primary admitted this node");
     record(
         node,
@@ -234,10 +253,16 @@ fn disconnected(node: &Node, connection: &Connection, cause: &Cause) {
     record(
         node,
         Record::new(EventType::MeshDisconnect).outcome(RecordOutcome::Ok).detail(&json!({
-            "remote": connection.remote_address().to_string(),
+            "remote": remote(connection).to_string(),
             "reason": cause.to_string(),
         })),
     );
+}
+
+/// The primary's address as people write it: an IPv4 one is not dressed up as IPv6.
+fn remote(connection: &Connection) -> SocketAddr {
+    let remote = connection.remote_address();
+    SocketAddr::new(remote.ip().to_canonical(), remote.port())
 }
 
 /// A tunnel is up or down whether or not it can be recorded; calls are what waits for the log.

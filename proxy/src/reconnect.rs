@@ -6,10 +6,12 @@
 //! count anew: one that comes up and falls over at once is still failing. A proxy that was told to
 //! stay away waits by the cap from the first time on.
 //!
-//! The doubling is written out here: backon's exponential builder adds its jitter on top of the delay
-//! (one to two delays, not nothing to one), draws it from a generator of its own, and knows no reset.
+//! The doubling is backon's; the jitter is drawn here, from a number that is passed in: backon's own
+//! comes on top of the delay, where this one spans all of it.
 
 use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// The longest first wait.
 pub const FLOOR: Duration = Duration::from_millis(200);
@@ -34,10 +36,18 @@ pub enum Ended {
     },
 }
 
-/// How many times in a row it went wrong.
-#[derive(Clone, Copy, Debug, Default)]
+/// How long to wait at most, after each end in a row.
+#[derive(Debug)]
 pub struct Schedule {
-    failures: u32,
+    longest: ExponentialBackoff,
+    rejected: bool,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        let doubling = ExponentialBuilder::new().with_min_delay(FLOOR).with_max_delay(CAP);
+        Self { longest: doubling.without_max_times().build(), rejected: false }
+    }
 }
 
 impl Schedule {
@@ -46,23 +56,16 @@ impl Schedule {
     pub fn ended(&mut self, how: Ended, now: Instant, random: u64) -> Duration {
         match how {
             Ended::Failed => {}
-            Ended::Rejected => self.failures = u32::MAX,
+            Ended::Rejected => self.rejected = true,
             Ended::Lost { accepted } => {
                 if now.saturating_duration_since(accepted) >= PROVEN {
-                    self.failures = 0;
+                    *self = Self::default();
                 }
             }
         }
-        let longest = longest(self.failures);
-        self.failures = self.failures.saturating_add(1);
-        draw(longest, random)
+        let longest = self.longest.next().unwrap_or(CAP);
+        draw(if self.rejected { CAP } else { longest.min(CAP) }, random)
     }
-}
-
-/// The longest wait after so many failures before this one.
-fn longest(failures: u32) -> Duration {
-    let factor = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
-    FLOOR.saturating_mul(factor).min(CAP)
 }
 
 /// Evenly between nothing and `longest`, never above it.
@@ -83,9 +86,9 @@ mod tests {
         schedule.ended(how, now, u64::MAX)
     }
 
-    /// Equal up to the one nanosecond that rounding takes.
+    /// Equal up to what rounding takes.
     fn about(got: Duration, expected: Duration) -> bool {
-        got <= expected && expected - got <= Duration::from_nanos(1)
+        got.abs_diff(expected) <= Duration::from_micros(1)
     }
 
     #[test]
@@ -153,7 +156,14 @@ mod tests {
 
         #[test]
         fn a_larger_draw_never_waits_less(failures in 0..64_u32, a in any::<u64>(), b in any::<u64>()) {
-            let wait = |random| Schedule { failures }.ended(Ended::Failed, Instant::now(), random);
+            let now = Instant::now();
+            let wait = |random| {
+                let mut schedule = Schedule::default();
+                for _ in 0..failures {
+                    schedule.ended(Ended::Failed, now, 0);
+                }
+                schedule.ended(Ended::Failed, now, random)
+            };
             prop_assert!(wait(a.min(b)) <= wait(a.max(b)));
         }
     }

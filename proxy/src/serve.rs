@@ -1,6 +1,6 @@
 //! Calls: one stream each, opened by the primary.
 //!
-//! 1. Its one frame is read: header within [`ARRIVAL`], then room for the body among all calls' bytes
+//! 1. Its one frame is read: header within ten seconds, then room for the body among all calls' bytes
 //!    is waited for, then the body.
 //! 2. The call goes through the pipeline every call goes through. Meanwhile the stream is watched: when
 //!    the primary gives up, or the connection does, the call is dropped where it stands and its record

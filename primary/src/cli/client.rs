@@ -1,11 +1,16 @@
 //! The command line's way to the running gateway: `runtime.json` says where, the key file says who.
+//!
+//! What an attacker would try: wait until a gateway dies without tidying up, listen on its port, and be
+//! handed the owner's key. So the key is sent only while a gateway holds the state folder's lock.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper::Method;
 use plexus_shared::state_dir::{StateDir, StateDirError};
 use plexus_shared::transport::http::{Ask, HttpError, exchange};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -32,6 +37,11 @@ pub(super) enum ClientError {
     /// The gateway does not answer.
     #[error("{0}; is the gateway still running? start it with `plexus serve`")]
     Http(#[from] HttpError),
+    /// It does not take the key.
+    #[error(
+        "the gateway does not take the key in {CONNECTION_KEY}; restart it to make it read the file again"
+    )]
+    WrongKey,
     /// It refused.
     #[error("{message}")]
     Refused {
@@ -48,6 +58,19 @@ pub(super) enum ClientError {
 }
 
 impl ClientError {
+    /// What a program is told.
+    pub(super) fn code(&self) -> &str {
+        match self {
+            Self::NoHome => "usage",
+            Self::NotRunning(_) => "not_running",
+            Self::Http(_) => "unreachable",
+            Self::State(_) | Self::Damaged(_) => "integrity",
+            Self::WrongKey => "wrong_key",
+            Self::Refused { code, .. } => code,
+            Self::Answer(_) => "failed",
+        }
+    }
+
     /// What a command that failed so ends with.
     pub(super) fn exit(&self) -> Exit {
         match self {
@@ -55,7 +78,7 @@ impl ClientError {
             Self::NotRunning(_) | Self::Http(_) => Exit::Unreachable,
             Self::State(_) | Self::Damaged(_) => Exit::Integrity,
             Self::Refused { status: 400 | 404 | 409 | 422, .. } => Exit::Usage,
-            Self::Refused { status: 401 | 403, .. } => Exit::Denied,
+            Self::WrongKey | Self::Refused { status: 403, .. } => Exit::Denied,
             Self::Refused { .. } | Self::Answer(_) => Exit::Failed,
         }
     }
@@ -81,6 +104,9 @@ impl Client {
         }
         let state = StateDir::open(home)?;
         let runtime = state.read(RUNTIME)?.ok_or_else(absent)?;
+        if !is_held(&state) {
+            return Err(absent());
+        }
         let runtime: Runtime = serde_json::from_slice(&runtime)
             .map_err(|_| ClientError::Damaged(state.join(RUNTIME)))?;
         let key = state.read(CONNECTION_KEY)?.ok_or_else(absent)?;
@@ -128,7 +154,16 @@ impl Client {
     }
 }
 
+/// Whether a gateway has the state folder now.
+fn is_held(state: &StateDir) -> bool {
+    let Ok(lock) = File::open(state.join("lock")) else { return false };
+    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 fn refused(status: u16, body: &[u8]) -> ClientError {
+    if status == 401 {
+        return ClientError::WrongKey;
+    }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| body["error"][name].as_str().map(ToOwned::to_owned);
     let code = text("code").unwrap_or_else(|| "unknown".to_owned());
@@ -136,7 +171,12 @@ fn refused(status: u16, body: &[u8]) -> ClientError {
     ClientError::Refused { status, code, message }
 }
 
-/// `text` as one segment of a path.
+/// Reads what the gateway answered as the part of it a command needs.
+pub(super) fn read<'a, T: Deserialize<'a>>(answer: &'a Value) -> Result<T, ClientError> {
+    T::deserialize(answer).map_err(|error| ClientError::Answer(error.to_string()))
+}
+
+/// `text` as one segment of a path, or one value of a query.
 pub(super) fn segment(text: &str) -> String {
     use std::fmt::Write;
     text.bytes().fold(String::new(), |mut out, byte| {

@@ -1,13 +1,30 @@
 //! The owner's command line: `serve`, and a client of the owner's plane.
+//!
+//! 1. The arguments say what is wanted; a wrong one ends here, with the way to write it.
+//! 2. One command runs. It asks the running gateway, which is found through the state folder, and
+//!    comes to an [`Answer`](output::Answer) or a [`Failure`](output::Failure).
+//! 3. Either is delivered: lines for a person or one JSON document, and an [`Exit`] for the shell.
 
+mod agents;
+mod audit;
 mod client;
 mod demo;
+mod exposure;
+mod mesh;
+mod output;
+mod pending;
 mod serve;
+mod sources;
+mod status;
+mod units;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+
+use output::{Answer, Failure, Format, complain_usage, deliver};
 
 /// What a command ends with. The numbers are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +52,20 @@ impl From<Exit> for ExitCode {
     }
 }
 
+const AFTER_HELP: &str = "\
+State is kept in $PLEXUS_HOME, or ~/.plexus. Every command but `serve` and `audit verify` talks to \
+the gateway that runs there.
+
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 waits for the owner, 4 denied, 5 no gateway to talk \
+to, 6 a log or file is not what it was.";
+
 /// Plexus: your machine's capabilities for AI agents, one grant at a time.
 #[derive(Debug, Parser)]
-#[command(name = "plexus", version, about, propagate_version = true)]
+#[command(name = "plexus", version, propagate_version = true, after_help = AFTER_HELP)]
 struct Cli {
+    /// Print one JSON document, with its "schema", instead of lines for a person.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,6 +76,35 @@ enum Command {
     Serve(ServeArgs),
     /// See all of it work, once, in throwaway state on this machine.
     Demo(DemoArgs),
+    /// Show how the gateway is, on one screen.
+    Status,
+    /// Connect agents and list them.
+    #[command(subcommand)]
+    Agents(agents::AgentsCommand),
+    /// Show what agents may do now.
+    #[command(subcommand)]
+    Grants(agents::GrantsCommand),
+    /// List what waits for your answer.
+    Pending,
+    /// Say yes to something that waits.
+    Approve(pending::ApproveArgs),
+    /// Say no to something that waits.
+    Deny(pending::DenyArgs),
+    /// List every capability, whether agents can see it, and the rules that say so.
+    Exposure,
+    /// Let agents see capabilities. Seeing is not using: a grant is still needed.
+    Expose(exposure::PatternArgs),
+    /// Hide capabilities from every agent, at once.
+    Hide(exposure::PatternArgs),
+    /// Share what is on this machine.
+    #[command(subcommand)]
+    Sources(sources::SourcesCommand),
+    /// Share what is on other machines.
+    #[command(subcommand)]
+    Mesh(mesh::MeshCommand),
+    /// Read and check the record of everything that happened.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,26 +129,75 @@ struct ServeArgs {
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error).into(),
+    };
+    let format = if cli.json { Format::Json } else { Format::Text };
+    let result = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(cli.command, format)),
         Err(error) => {
-            complain(&format!("the runtime could not start: {error}"));
-            return Exit::Failed.into();
+            Err(Failure::new(Exit::Failed, "failed", format!("the runtime can't start: {error}")))
         }
     };
-    runtime.block_on(run(cli)).into()
+    deliver(format, result).into()
 }
 
-async fn run(cli: Cli) -> Exit {
-    match cli.command {
-        Command::Serve(args) => serve::run(args).await,
+async fn run(command: Command, format: Format) -> Result<Answer, Failure> {
+    match command {
+        Command::Serve(args) => serve::run(args, format).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Status => status::show().await,
+        Command::Agents(command) => agents::run(command).await,
+        Command::Grants(command) => agents::grants(command).await,
+        Command::Pending => pending::list().await,
+        Command::Approve(args) => pending::approve(args).await,
+        Command::Deny(args) => pending::deny(args).await,
+        Command::Exposure => exposure::list().await,
+        Command::Expose(args) => exposure::set(args, exposure::Word::Expose).await,
+        Command::Hide(args) => exposure::set(args, exposure::Word::Hide).await,
+        Command::Sources(command) => sources::run(command).await,
+        Command::Mesh(command) => mesh::run(command).await,
+        Command::Audit(command) => audit::run(command, format).await,
     }
 }
 
-/// Tells the owner what went wrong.
-#[allow(clippy::print_stderr, reason = "the command line speaks to a person")]
-fn complain(why: &str) {
-    eprintln!("plexus: {why}");
+/// Explains arguments that are none, or prints the help that was asked for.
+fn explain(error: &clap::Error) -> Exit {
+    // The arguments were not understood, so the flag is looked for by hand.
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    let is_bare = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let first = text.lines().next().unwrap_or_default();
+    match (error.use_stderr(), wants_json) {
+        (true, true) => deliver(Format::Json, Err(Failure::usage(format!("{first}; see --help")))),
+        (true, false) if !is_bare => {
+            complain_usage(text);
+            Exit::Usage
+        }
+        (fails, _) => {
+            // A reader that went away has read enough.
+            let _ = error.print();
+            if fails { Exit::Usage } else { Exit::Ok }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_may_stand_anywhere() {
+        for args in [["plexus", "--json", "status"], ["plexus", "status", "--json"]] {
+            assert!(Cli::try_parse_from(args).is_ok_and(|cli| cli.json));
+        }
+    }
 }

@@ -2,41 +2,38 @@
 
 use std::io::IsTerminal;
 
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use super::{Exit, ServeArgs, complain};
+use super::client::ClientError;
+use super::output::{Answer, Failure, Format, Layout, say, say_json};
+use super::{Exit, ServeArgs};
 use crate::app::{App, StartError};
 use crate::config::{Config, home};
 
 /// Runs the gateway until it is told to stop.
-pub(super) async fn run(args: ServeArgs) -> Exit {
+pub(super) async fn run(args: ServeArgs, format: Format) -> Result<Answer, Failure> {
     log_to_stderr();
-    let Some(home) = home() else {
-        complain("there is no home folder; set PLEXUS_HOME to the folder for Plexus' state");
-        return Exit::Usage;
-    };
+    let home = home().ok_or(ClientError::NoHome)?;
     let config = Config { home, port: args.port, mesh_listen: args.mesh_listen };
-    match serve(&config).await {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(&error.to_string());
-            match error {
-                StartError::Damaged { .. } | StartError::Audit(_) => Exit::Integrity,
-                _ => Exit::Failed,
-            }
+    match serve(&config, format).await {
+        Ok(()) => Ok(Answer::said()),
+        Err(error @ (StartError::Damaged { .. } | StartError::Audit(_))) => {
+            Err(Failure::new(Exit::Integrity, "integrity", error))
         }
+        Err(error) => Err(Failure::new(Exit::Failed, "failed", error)),
     }
 }
 
-async fn serve(config: &Config) -> Result<(), StartError> {
+async fn serve(config: &Config, format: Format) -> Result<(), StartError> {
     // Before anything is announced, so that a stop sent at once is heard.
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let app = App::start(config).await?;
     app.announce()?;
-    say_ready(&app.base_url);
+    say_ready(&app.base_url, format);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(app.run(stopped));
     tokio::select! {
@@ -50,9 +47,15 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the one line other programs wait for")]
-fn say_ready(base_url: &str) {
-    println!("plexus ready {base_url}");
+/// The one line other programs wait for.
+fn say_ready(base_url: &str, format: Format) {
+    let said = match format {
+        Format::Text => say(&format!("plexus ready {base_url}")),
+        Format::Json => say_json("serve", &json!({ "baseUrl": base_url }), Layout::Line),
+    };
+    if let Err(error) = said {
+        tracing::warn!(%error, "no one reads that the gateway is ready");
+    }
 }
 
 fn log_to_stderr() {
