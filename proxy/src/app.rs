@@ -74,6 +74,10 @@ impl Liveness for NoAgents {
         Err(Self::refuse())
     }
 
+    fn binding(&self, _: &VerifiedToken, _: &str) -> Option<Binding> {
+        None
+    }
+
     fn claim(&self, _: &VerifiedToken, _: &str) -> Result<(), Denial> {
         Err(Self::refuse())
     }

@@ -29,6 +29,7 @@ use plexus_shared::clock::Clock;
 use plexus_shared::ids::{AgentId, CorrelationId};
 use plexus_shared::invoke::{Call, Pipeline};
 use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::input::Input;
 use plexus_shared::model::outcome::Reply;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use serde_json::json;
@@ -186,12 +187,12 @@ impl Tunnel {
         let fresh = |_| CorrelationId::fresh(self.service.clock.now());
         let call = Call {
             id,
-            input: invoke.input.map_or_else(no_input, Json::into_raw),
+            input: invoke.input.map_or_else(Input::none, |json| Input::new(json.into_raw())),
             correlation: invoke.correlation_id.parse().unwrap_or_else(fresh),
             idempotency_key: invoke.idempotency_key.map(|key| key.into_string()),
             deadline: Duration::from_millis(invoke.deadline_ms.into()).min(MAX_DEADLINE),
         };
-        let authority = Authority::Tunnel(TunnelCaller::new(&self.peer, agent));
+        let authority = Authority::Tunnel(Arc::new(TunnelCaller::new(&self.peer, agent)));
         self.service.pipeline.invoke(authority, call).await
     }
 

@@ -51,6 +51,10 @@ impl Liveness for NoAgents {
     fn check(&self, _: &VerifiedToken, _: Timestamp) -> Result<(), Denial> {
         Err(Denial::new(Code::TokenRevoked, "no agents here"))
     }
+    fn binding(&self, _: &VerifiedToken, _: &str) -> Option<Binding> {
+        None
+    }
+
     fn claim(&self, _: &VerifiedToken, _: &str) -> Result<(), Denial> {
         Err(Denial::new(Code::TokenRevoked, "no agents here"))
     }

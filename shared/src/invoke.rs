@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use crate::admit::authority::Authority;
-use crate::admit::{Liveness, Permit, admit};
+use crate::admit::{Admission, Liveness, Permit, admit};
 use crate::audit::{AuditSink, AuditUnavailable, Bracket, EventType, Record};
 use crate::clock::Clock;
 use crate::ids::{CorrelationId, EventId};
 use crate::model::denial::{Code, Denial};
+use crate::model::input::Input;
 use crate::model::outcome::{Outcome, Reply};
 use crate::source::registry::Registry;
 
@@ -24,8 +24,8 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Call {
     /// The capability, as asked.
     pub id: String,
-    /// The input, in the caller's own bytes.
-    pub input: Box<RawValue>,
+    /// The input.
+    pub input: Input,
     /// What joins the records of this call.
     pub correlation: CorrelationId,
     /// The caller's key against doing a thing twice.
@@ -57,23 +57,35 @@ impl Pipeline {
     /// before its record is with the operating system; nothing is dispatched that could not be
     /// recorded. Dropping the future cancels the call, and the record says so.
     pub async fn invoke(&self, authority: Authority, call: Call) -> Reply {
-        let id = call.id.clone();
-        let record = base_record(&authority, &call);
-        let bracket = Bracket::open(self.audit.clone(), record, &call.correlation);
-        match self.admit(&authority, call) {
-            Ok(permit) => self.run(id, permit, bracket).await,
-            Err(denial) => {
-                let recorded = bracket.deny(&denial);
-                reply(id, Err(denial), recorded)
-            }
+        match self.admit(authority, call) {
+            Ok(admitted) => self.run(admitted).await,
+            Err(refused) => *refused,
         }
     }
 
-    fn admit(&self, authority: &Authority, call: Call) -> Result<Permit, Denial> {
-        admit(&self.registry.current(), &*self.liveness, self.clock.now(), authority, call)
+    /// The first half: opens the record and passes every gate but the single use.
+    ///
+    /// # Errors
+    /// The refusal, recorded.
+    pub fn admit(&self, authority: Authority, call: Call) -> Result<Admitted, Box<Reply>> {
+        let id = call.id.clone();
+        let record = base_record(&authority, &call);
+        let bracket = Bracket::open(self.audit.clone(), record, &call.correlation);
+        let now = self.clock.now();
+        match admit(&self.registry.current(), &*self.liveness, now, authority, call) {
+            Ok(admission) => Ok(Admitted { admission, bracket }),
+            Err(denial) => Err(Box::new(refuse(id, denial, bracket))),
+        }
     }
 
-    async fn run(&self, id: String, permit: Permit, bracket: Bracket) -> Reply {
+    /// The second half: consumes the single use, dispatches, closes the record.
+    pub async fn run(&self, admitted: Admitted) -> Reply {
+        let Admitted { admission, bracket } = admitted;
+        let id = admission.call().id.clone();
+        let permit = match admission.permit(&*self.liveness) {
+            Ok(permit) => permit,
+            Err(denial) => return refuse(id, denial, bracket),
+        };
         let verbs = permit.target().definition.grants;
         let bracket = bracket.refine(|record| record.verbs(verbs));
         let in_flight = match verbs.mutates() {
@@ -87,6 +99,31 @@ impl Pipeline {
         let recorded = in_flight.close(&outcome);
         reply(id, outcome, recorded)
     }
+}
+
+/// A call that passed the gates; its record is open.
+#[must_use = "an admitted call is run, or refused with a record"]
+pub struct Admitted {
+    admission: Admission,
+    bracket: Bracket,
+}
+
+impl Admitted {
+    /// What was admitted.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Refuses the call after all, and records it.
+    pub fn refuse(self, denial: Denial) -> Reply {
+        let id = self.admission.call().id.clone();
+        refuse(id, denial, self.bracket)
+    }
+}
+
+fn refuse(id: String, denial: Denial, bracket: Bracket) -> Reply {
+    let recorded = bracket.deny(&denial);
+    reply(id, Err(denial), recorded)
 }
 
 /// Makes the one call `permit` allows, within its deadline.
@@ -106,10 +143,10 @@ fn base_record(authority: &Authority, call: &Call) -> Record {
     let record = Record::new(EventType::Invoke)
         .agent(authority.agent())
         .capability(&call.id)
-        .input(&call.input);
-    match authority {
-        Authority::Agent(token) => record.jti(token.jti()).session(token.session()),
-        Authority::Tunnel(_) => record,
+        .input(call.input.raw());
+    match authority.token() {
+        Some(token) => record.jti(token.jti()).session(token.session()),
+        None => record,
     }
 }
 

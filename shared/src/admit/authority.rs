@@ -1,18 +1,23 @@
-//! By whose word a call is made. Both kinds are proofs: one made by reading a token of ours, one by a
-//! mesh handshake with the primary this node joined.
+//! By whose word a call is made. Each kind is a proof: a token of ours that was read, a workflow of a
+//! call that was admitted, or a mesh handshake with the primary this node joined.
+
+use std::sync::Arc;
 
 use plexus_mesh_proto::hello::{AuthenticatedPeer, Primary};
 
+use super::Permit;
 use super::token::VerifiedToken;
-use crate::ids::AgentId;
+use crate::ids::{AgentId, CapabilityId};
 
 /// The word behind a call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Authority {
     /// An agent, by its scoped token.
-    Agent(VerifiedToken),
+    Agent(Arc<VerifiedToken>),
+    /// A workflow's run, by the token the workflow was called with.
+    Member(Membership),
     /// The primary, which has authorized the call before sending it down the tunnel.
-    Tunnel(TunnelCaller),
+    Tunnel(Arc<TunnelCaller>),
 }
 
 impl Authority {
@@ -20,9 +25,46 @@ impl Authority {
     pub fn agent(&self) -> &AgentId {
         match self {
             Self::Agent(token) => token.agent(),
+            Self::Member(membership) => membership.token.agent(),
             Self::Tunnel(caller) => &caller.agent,
         }
     }
+
+    /// The token behind the call, where there is one.
+    pub fn token(&self) -> Option<&VerifiedToken> {
+        match self {
+            Self::Agent(token) | Self::Member(Membership { token, .. }) => Some(token),
+            Self::Tunnel(_) => None,
+        }
+    }
+
+    /// The workflow whose run makes the call.
+    pub(crate) fn within(&self) -> Option<&str> {
+        match self {
+            Self::Member(membership) => Some(membership.workflow.as_str()),
+            Self::Agent(_) | Self::Tunnel(_) => None,
+        }
+    }
+
+    /// The word for a member of the workflow that `permit` runs. Workflows within workflows act for
+    /// the outermost: the one that was granted.
+    pub(crate) fn of_member(permit: &Permit) -> Self {
+        match permit.authority() {
+            Self::Agent(token) => Self::Member(Membership {
+                token: token.clone(),
+                workflow: permit.target().definition.id.clone(),
+            }),
+            Self::Member(membership) => Self::Member(membership.clone()),
+            Self::Tunnel(caller) => Self::Tunnel(caller.clone()),
+        }
+    }
+}
+
+/// A workflow's run: made of the permit of its call, and nothing else.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    token: Arc<VerifiedToken>,
+    workflow: CapabilityId,
 }
 
 /// A call that the primary sent: for which agent, by its word.

@@ -4,7 +4,7 @@
 //! 2. its session is live, and it was not revoked
 //! 3. the capability exists
 //! 4. its owner shows it
-//! 5. a scope covers it with every verb it needs
+//! 5. a scope covers it with every verb it needs and its input, as it was approved
 //! 6. the input has its shape
 //! 7. its home is up
 //! 8. a single-use claim is consumed
@@ -18,13 +18,12 @@ pub mod token;
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
 use crate::clock::Timestamp;
-use crate::gate::scope;
+use crate::gate::scope::{self, Need};
 use crate::ids::{AgentId, CorrelationId};
 use crate::invoke::Call;
 use crate::model::denial::{Code, Denial};
+use crate::model::input::{Digest, Input};
 use crate::source::registry::{Catalog, Listed, Registered};
 use authority::Authority;
 use token::VerifiedToken;
@@ -37,6 +36,9 @@ pub trait Liveness: Send + Sync {
     /// `session_expired`, `token_revoked`.
     fn check(&self, token: &VerifiedToken, now: Timestamp) -> Result<(), Denial>;
 
+    /// What the token's approval of `id` was bound to, when the owner approved one call only.
+    fn binding(&self, token: &VerifiedToken, id: &str) -> Option<Binding>;
+
     /// Consumes the token's single use of `id`, when that is what it has: of any number of calls at
     /// once, one succeeds.
     ///
@@ -45,47 +47,93 @@ pub trait Liveness: Send + Sync {
     fn claim(&self, token: &VerifiedToken, id: &str) -> Result<(), Denial>;
 }
 
-/// Leave to make one call, once.
-#[derive(Debug)]
-pub struct Permit {
-    target: Arc<Registered>,
-    call: Call,
-    agent: AgentId,
+/// What an approval of one call was shown with: it allows that, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The capability's definition.
+    pub definition: Digest,
+    /// The input, when the owner saw one.
+    pub input: Option<Digest>,
 }
 
-impl Permit {
+/// A call that passed every gate but the last: its single use, if that is what it has, is not yet
+/// consumed.
+#[derive(Debug)]
+pub struct Admission {
+    target: Arc<Registered>,
+    call: Call,
+    authority: Authority,
+}
+
+impl Admission {
     /// The capability the call is for.
     pub fn target(&self) -> &Registered {
         &self.target
     }
 
-    /// The input, in the caller's own bytes.
-    pub fn input(&self) -> &RawValue {
-        &self.call.input
-    }
-
-    /// What joins the records of this call.
-    pub fn correlation(&self) -> &CorrelationId {
-        &self.call.correlation
-    }
-
-    /// The call's own deadline, from its dispatch on.
-    pub fn deadline(&self) -> std::time::Duration {
-        self.call.deadline
-    }
-
-    /// The caller's idempotency key.
-    pub fn idempotency_key(&self) -> Option<&str> {
-        self.call.idempotency_key.as_deref()
+    /// The call.
+    pub fn call(&self) -> &Call {
+        &self.call
     }
 
     /// The agent the call is for.
     pub fn agent(&self) -> &AgentId {
-        &self.agent
+        self.authority.agent()
+    }
+
+    /// Passes the last gate. A workflow's run was itself what was approved: its members' calls are
+    /// part of it.
+    pub(crate) fn permit(self, liveness: &dyn Liveness) -> Result<Permit, Denial> {
+        if let Authority::Agent(token) = &self.authority {
+            liveness.claim(token, &self.call.id)?;
+        }
+        Ok(Permit { admission: self })
     }
 }
 
-/// Passes `call` through every gate.
+/// Leave to make one call, once.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Admission,
+}
+
+impl Permit {
+    /// The capability the call is for.
+    pub fn target(&self) -> &Registered {
+        &self.admission.target
+    }
+
+    /// The input.
+    pub fn input(&self) -> &Input {
+        &self.admission.call.input
+    }
+
+    /// What joins the records of this call.
+    pub fn correlation(&self) -> &CorrelationId {
+        &self.admission.call.correlation
+    }
+
+    /// The call's own deadline, from its dispatch on.
+    pub fn deadline(&self) -> std::time::Duration {
+        self.admission.call.deadline
+    }
+
+    /// The caller's idempotency key.
+    pub fn idempotency_key(&self) -> Option<&str> {
+        self.admission.call.idempotency_key.as_deref()
+    }
+
+    /// The agent the call is for.
+    pub fn agent(&self) -> &AgentId {
+        self.admission.authority.agent()
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.admission.authority
+    }
+}
+
+/// Passes `call` through every gate but the last.
 ///
 /// # Errors
 /// The first gate's refusal.
@@ -93,24 +141,36 @@ pub(crate) fn admit(
     catalog: &Catalog,
     liveness: &dyn Liveness,
     now: Timestamp,
-    authority: &Authority,
+    authority: Authority,
     call: Call,
-) -> Result<Permit, Denial> {
-    let listed = match authority {
-        Authority::Agent(token) => {
+) -> Result<Admission, Denial> {
+    let listed = match authority.token() {
+        Some(token) => {
             token_lives(liveness, token, now)?;
             let listed = shown_to(catalog, &call.id, token)?;
-            scope::covers(token.scopes(), &call.id, listed.target.definition.grants)?;
+            let verbs = listed.target.definition.grants;
+            let within = authority.within();
+            let need = Need { id: &call.id, verbs, within, input: &call.input };
+            scope::covers(token.scopes(), need)?;
+            as_approved(liveness.binding(token, &call.id), &listed.target, &call)?;
             listed
         }
-        Authority::Tunnel(_) => shown(catalog, &call.id)?,
+        None => shown(catalog, &call.id)?,
     };
     listed.target.input.check(&call.id, &call.input)?;
     listed.target.health.admit(&call.id)?;
-    if let Authority::Agent(token) = authority {
-        liveness.claim(token, &call.id)?;
+    Ok(Admission { target: listed.target.clone(), call, authority })
+}
+
+/// An approval of one call allows the call that was shown.
+fn as_approved(binding: Option<Binding>, target: &Registered, call: &Call) -> Result<(), Denial> {
+    let Some(Binding { definition, input }) = binding else { return Ok(()) };
+    let same_input = input.is_none_or(|shown| call.input.digest() == Some(shown));
+    if definition == target.digest && same_input {
+        return Ok(());
     }
-    Ok(Permit { target: listed.target.clone(), agent: authority.agent().clone(), call })
+    let message = "the owner approved another call than this one; ask again for this one";
+    Err(Denial::new(Code::GrantRequired, message).about(call.id.as_str()))
 }
 
 fn token_lives(

@@ -21,7 +21,7 @@ const ISSUER: &str = "plexus";
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// What a scoped token says. Dates are seconds since the epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claims {
     /// The agent.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::model::denial::{Code, Denial};
+use crate::model::input::Input;
 
 /// The most failing paths named in one refusal.
 const MAX_NAMED: usize = 16;
@@ -54,19 +55,19 @@ impl InputSchema {
     ///
     /// # Errors
     /// `schema_validation_failed`, with each failing path in `detail.errors`.
-    pub fn check(&self, id: &str, input: &RawValue) -> Result<(), Denial> {
+    pub fn check(&self, id: &str, input: &Input) -> Result<(), Denial> {
         if matches!(self, Self::Any) {
             return Ok(());
         }
-        let input: Value = serde_json::from_str(input.get())
-            .map_err(|_| refuse(id, vec![json!({"path": "", "message": "not readable JSON"})]))?;
+        let unreadable = || refuse(id, vec![json!({"path": "", "message": "not readable JSON"})]);
+        let input = input.value().ok_or_else(unreadable)?;
         let errors: Vec<Value> = match self {
             Self::Any => return Ok(()),
-            Self::Full(validator) if validator.is_valid(&input) => return Ok(()),
+            Self::Full(validator) if validator.is_valid(input) => return Ok(()),
             Self::Full(validator) => {
-                validator.iter_errors(&input).take(MAX_NAMED).map(named).collect()
+                validator.iter_errors(input).take(MAX_NAMED).map(named).collect()
             }
-            Self::Light(schema) => light(schema, &input),
+            Self::Light(schema) => light(schema, input),
         };
         if errors.is_empty() { Ok(()) } else { Err(refuse(id, errors)) }
     }
@@ -138,7 +139,7 @@ mod tests {
     }
 
     fn paths(schema: &InputSchema, input: &str) -> Vec<String> {
-        let Err(denial) = schema.check("a.b.c", &raw(input)) else { return Vec::new() };
+        let Err(denial) = schema.check("a.b.c", &Input::new(raw(input))) else { return Vec::new() };
         assert_eq!(denial.code, Code::SchemaValidationFailed);
         let errors = denial.detail.unwrap()["errors"].as_array().unwrap().clone();
         errors.iter().map(|e| e["path"].as_str().unwrap().to_owned()).collect()

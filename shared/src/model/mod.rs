@@ -5,6 +5,7 @@ pub mod denial;
 pub mod entry;
 pub mod exposure;
 pub mod health;
+pub mod input;
 pub mod outcome;
 pub mod scope;
 pub mod trust;

@@ -15,6 +15,7 @@ use crate::gate::sensitivity::{default_window, sensitivity};
 use crate::ids::{CapabilityId, SourceId};
 use crate::model::entry::{CapabilityEntry, CapabilitySummary, Definition, Posture};
 use crate::model::exposure::{ExposureRule, ExposureRules};
+use crate::model::input::{Digest, digest};
 use crate::model::trust::Provenance;
 use crate::secret::sha256;
 use crate::source::health::HealthCell;
@@ -32,7 +33,7 @@ pub struct Registered {
     /// How its home is.
     pub health: Arc<HealthCell>,
     /// SHA-256 over the definition, canonically written.
-    pub digest: [u8; 32],
+    pub digest: Digest,
     pub(crate) transport: Transport,
     warning: Option<String>,
 }
@@ -249,7 +250,7 @@ fn register(class: Provenance, health: &Arc<HealthCell>, offer: Offer) -> Regist
             sensitivity: sensitivity(class, definition.transport, verbs),
             recommended_trust_window: default_window(class, verbs),
         },
-        digest: digest(&definition),
+        digest: digest_of(&definition),
         input,
         health: health.clone(),
         transport,
@@ -259,10 +260,9 @@ fn register(class: Provenance, health: &Arc<HealthCell>, offer: Offer) -> Regist
 }
 
 /// SHA-256 over the canonical JSON of `definition`.
-fn digest(definition: &Definition) -> [u8; 32] {
-    let canonical =
-        serde_json::to_value(definition).and_then(|value| serde_json_canonicalizer::to_vec(&value));
-    sha256(&canonical.unwrap_or_default())
+fn digest_of(definition: &Definition) -> Digest {
+    let value = serde_json::to_value(definition).ok();
+    value.and_then(|value| digest(&value)).unwrap_or_default()
 }
 
 fn build(state: &State, before: &Catalog) -> Catalog {

@@ -84,7 +84,7 @@ impl Mesh {
         let call = Forwarded {
             home_id: &self.home_id,
             address: id,
-            input: permit.input(),
+            input: permit.input().raw(),
             correlation: permit.correlation().as_str(),
             idempotency_key: permit.idempotency_key(),
             deadline: permit.deadline(),

@@ -23,7 +23,7 @@ impl Transport {
     pub(crate) async fn dispatch(&self, permit: &Permit) -> Outcome {
         match self {
             Self::Workspace(workspace, operation) => {
-                let done = workspace.call(*operation, permit.input()).await;
+                let done = workspace.call(*operation, permit.input().raw()).await;
                 done.map(Output::Json).map_err(|error| {
                     Denial::new(Code::TransportError, error.to_string())
                         .about(permit.target().definition.id.as_str())

@@ -1,5 +1,7 @@
 //! `POST /invoke`: one call, always answered in one shape.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -9,6 +11,7 @@ use plexus_shared::admit::authority::Authority;
 use plexus_shared::ids::CorrelationId;
 use plexus_shared::invoke::{Call, DEFAULT_DEADLINE};
 use plexus_shared::model::denial::{Code, Denial, Links};
+use plexus_shared::model::input::Input;
 use plexus_shared::model::outcome::Reply;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -55,12 +58,12 @@ pub async fn call(
     };
     let call = Call {
         id: request.id,
-        input: request.input.unwrap_or_else(empty_object),
+        input: request.input.map_or_else(Input::none, Input::new),
         correlation: CorrelationId::fresh(services.core.now()),
         idempotency_key: request.idempotency_key,
         deadline: DEFAULT_DEADLINE,
     };
-    let mut reply = services.pipeline.invoke(Authority::Agent(token), call).await;
+    let mut reply = services.pipeline.invoke(Authority::Agent(Arc::new(token)), call).await;
     if let Err(denial) = &mut reply.outcome
         && denial.code == Code::GrantRequired
     {
@@ -80,10 +83,6 @@ fn read(bytes: &Bytes) -> Result<InvokeRequest, Failure> {
         return Err(bad(format!("an idempotencyKey has 1 to {MAX_KEY} bytes")));
     }
     Ok(request)
-}
-
-fn empty_object() -> Box<RawValue> {
-    RawValue::from_string("{}".to_owned()).unwrap_or_default()
 }
 
 fn ask_links(services: &Services) -> Box<Links> {
