@@ -86,7 +86,8 @@ async fn admit(
         }
         Accepted::EnrollOnly(window) => {
             let result = timeout(limits::ENROLL_TIME, enroll(mesh, connection, control, window));
-            result.await.map_err(|_| CloseCode::Timeout)?
+            // It said hello and had nothing to enroll with: a key that is not known, or no longer.
+            result.await.map_err(|_| CloseCode::UnknownKey)?
         }
         Accepted::Refused(code) => Err(code.into()),
     }

@@ -33,8 +33,6 @@ use crate::store::{Change, StoreError};
 const TICKET_TTL: Duration = Duration::from_secs(3600);
 /// The longest the owner may say.
 const MAX_TICKET_TTL: Duration = Duration::from_secs(30 * 86_400);
-/// The most tickets that are remembered.
-const MAX_TICKETS: usize = 1000;
 
 /// The owner's invitation of a workload.
 #[derive(Clone, Debug)]
@@ -144,10 +142,14 @@ impl Mesh {
             "workload": row.workload, "expiresAt": expires_at, "trust": row.class, "expose": row.expose,
         }));
         self.core.audit.append(record)?;
-        self.core.store.commit(vec![Change::PutTicket(row.clone())]).await?;
+        // The ticket this name was given before is dead, and old ones are forgotten.
+        let (name, horizon) = (row.workload.clone(), now);
+        let prune = Change::PruneTickets { workload: name.clone(), before: horizon };
+        self.core.store.commit(vec![prune, Change::PutTicket(row.clone())]).await?;
         self.update(|roster| {
-            roster.tickets.retain(|old| old.expires_at > now);
-            roster.tickets.truncate(MAX_TICKETS);
+            roster.tickets.retain(|old| {
+                old.expires_at > horizon && (old.workload != name || old.consumed_at.is_some())
+            });
             roster.tickets.push(row);
         });
         Ok(Invitation { ticket: text, expires_at })

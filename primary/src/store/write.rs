@@ -33,6 +33,13 @@ pub enum Change {
     DropSource(SourceId),
     /// A ticket as it is now.
     PutTicket(TicketRow),
+    /// The unused tickets of a workload no more, nor any that ended before a moment.
+    PruneTickets {
+        /// The workload.
+        workload: WorkloadName,
+        /// The moment.
+        before: Timestamp,
+    },
     /// A workload as it is now.
     PutWorkload(WorkloadRow),
     /// How far a workload's audit is mirrored.
@@ -79,6 +86,11 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::PutSource(row) => put_source(db, row),
         Change::DropSource(id) => run(db, "DELETE FROM source WHERE id = ?1", [id.as_str()]),
         Change::PutTicket(row) => put_ticket(db, row),
+        Change::PruneTickets { workload, before } => run(
+            db,
+            "DELETE FROM ticket WHERE expires_at <= ?2 OR (workload = ?1 AND consumed_at IS NULL)",
+            params![workload.as_str(), before.as_millis()],
+        ),
         Change::PutWorkload(row) => run(
             db,
             "INSERT INTO workload VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE SET

@@ -48,6 +48,7 @@ impl Ledger {
             | Change::PutSource(_)
             | Change::DropSource(_)
             | Change::PutTicket(_)
+            | Change::PruneTickets { .. }
             | Change::PutWorkload(_)
             | Change::PutCursor { .. }
             | Change::PutCatalog { .. }

@@ -46,7 +46,9 @@ pub fn narrate(
         TrustWindow::Once => "for one use".to_owned(),
         window => format!("for up to {window}; it can be revoked at any time"),
     };
-    let why = purpose.map(|purpose| format!(" — “{purpose}”")).unwrap_or_default();
+    // Their words stay between our quotation marks.
+    let quoted = |words: &str| words.replace(['“', '”', '"'], "'");
+    let why = purpose.map(|words| format!(" — “{}”", quoted(words))).unwrap_or_default();
     PendingNarration {
         id: definition.id.clone(),
         verbs,
@@ -55,11 +57,11 @@ pub fn narrate(
         default_trust_window: window,
         summary: format!(
             "Approving lets {agent} {loud} “{}” ({}) {lasting}.",
-            plain(&definition.label, 80),
+            plain(&quoted(&definition.label), 80),
             definition.id,
         ),
         notification_line: plain(
-            &format!("{agent} wants to {loud} {}{why}", definition.label),
+            &format!("{agent} wants to {loud} {}{why}", quoted(&definition.label)),
             MAX_LINE,
         ),
     }

@@ -51,8 +51,8 @@ pub async fn set(
 ) -> Result<axum::Json<Value>, Failure> {
     let _gate = services.core.exposure_gate.lock().await;
     let rule = ExposureRule { pattern, enabled: request.enabled };
-    let rules = services.core.registry.rules().with(rule).rules();
-    apply(&services, rules).await
+    let rules = services.core.registry.rules().with(rule.clone()).rules();
+    apply(&services, rules, json!({ "set": rule })).await
 }
 
 /// Replaces the rules.
@@ -62,13 +62,15 @@ pub async fn replace(
     Json(rules): Json<Vec<ExposureRule>>,
 ) -> Result<axum::Json<Value>, Failure> {
     let _gate = services.core.exposure_gate.lock().await;
-    apply(&services, rules).await
+    let detail = json!({ "rules": rules });
+    apply(&services, rules, detail).await
 }
 
 /// Records, keeps, then applies `rules`; calls that begin after the answer see them.
 async fn apply(
     services: &Services,
     rules: Vec<ExposureRule>,
+    detail: Value,
 ) -> Result<axum::Json<Value>, Failure> {
     let wrong = |rule: &&ExposureRule| rule.pattern.is_empty() || rule.pattern.len() > MAX_PATTERN;
     if rules.len() > MAX_RULES || rules.iter().any(|rule| wrong(&rule)) {
@@ -76,9 +78,7 @@ async fn apply(
             "at most {MAX_RULES} rules, each with a pattern of 1 to {MAX_PATTERN} bytes"
         )));
     }
-    let record = Record::new(EventType::ExposureSet)
-        .outcome(RecordOutcome::Ok)
-        .detail(&json!({ "rules": rules }));
+    let record = Record::new(EventType::ExposureSet).outcome(RecordOutcome::Ok).detail(&detail);
     services.core.audit.append(record).map_err(unrecorded)?;
     services.core.store.commit(vec![Change::SetRules(rules.clone())]).await.map_err(fault)?;
     services.core.registry.set_rules(rules.clone());

@@ -12,7 +12,7 @@ use super::{fault, refuse};
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
-use crate::store::rows::PendingRow;
+use crate::store::rows::{Ask, PendingRow};
 use crate::trust::narration::PendingNarration;
 use crate::trust::{Answer, AnswerError};
 
@@ -24,7 +24,9 @@ pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Valu
 }
 
 fn show(row: &PendingRow, told: &[PendingNarration]) -> Value {
-    let first = row.asks.first();
+    // The item's own window and purpose are those of its asks, when they all say the same.
+    let window = common(row, |ask| ask.window.as_ref());
+    let purpose = common(row, |ask| ask.purpose.as_ref());
     let mut item = json!({
         "pendingId": row.id,
         "kind": "grant",
@@ -33,17 +35,37 @@ fn show(row: &PendingRow, told: &[PendingNarration]) -> Value {
         "expiresAt": row.expires_at,
         "agentId": row.agent,
         "capabilities": row.asks.iter().map(|ask| &ask.id).collect::<Vec<_>>(),
-        "scopes": row.asks.iter().map(|a| json!({"id": a.id, "verbs": a.verbs})).collect::<Vec<_>>(),
+        "scopes": row.asks.iter().map(scope).collect::<Vec<_>>(),
         "reasons": row.asks.iter().map(|ask| &ask.reason).collect::<Vec<_>>(),
         "pendingNarration": told,
     });
-    if let Some(window) = first.and_then(|ask| ask.window) {
+    if let Some(window) = window {
         item["requestedTrustWindow"] = json!(window);
     }
-    if let Some(purpose) = first.and_then(|ask| ask.purpose.as_ref()) {
+    if let Some(purpose) = purpose {
         item["agentPurpose"] = json!(purpose);
     }
     item
+}
+
+fn scope(ask: &Ask) -> Value {
+    let mut scope = json!({"id": ask.id, "verbs": ask.verbs});
+    if let Some(window) = &ask.window {
+        scope["requestedTrustWindow"] = json!(window);
+    }
+    if let Some(purpose) = &ask.purpose {
+        scope["agentPurpose"] = json!(purpose);
+    }
+    scope
+}
+
+/// What every ask of `row` says alike.
+fn common<'a, T: PartialEq>(
+    row: &'a PendingRow,
+    said: impl Fn(&'a Ask) -> Option<&'a T>,
+) -> Option<&'a T> {
+    let first = row.asks.first().and_then(&said)?;
+    row.asks.iter().all(|ask| said(ask) == Some(first)).then_some(first)
 }
 
 /// The body of `POST pending/:id`.
