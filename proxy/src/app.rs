@@ -95,7 +95,7 @@ impl App {
     /// See [`RunError`].
     pub fn open(places: &Places) -> Result<Self, RunError> {
         let config = Config::load(&places.config)?;
-        let sources = Sources::open(&config)?;
+        let sources = Sources::open(&config, &places.state)?;
         let state = State::open(&places.state)?;
         let joined = state.joined()?;
         let key = state.node_key()?;

@@ -54,7 +54,8 @@ impl Trust {
         self.core.audit.append(record).map_err(ChangeError::from)?;
         let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
         let single = single.map(|grant| grant.capability.clone());
-        if !self.sessions.list(&session.id, jti.clone(), expires_at, single) {
+        let held = scopes.iter().map(|scope| scope.id.clone()).collect();
+        if !self.sessions.list(&session.id, jti.clone(), expires_at, held, single) {
             return Err(Denial::new(
                 Code::SessionExpired,
                 "the session has ended; handshake again",
