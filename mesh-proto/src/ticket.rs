@@ -52,7 +52,7 @@ pub struct Ticket {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// It is longer than any ticket.
-    #[error("longer than any join ticket ({} characters)", limits::TICKET_TEXT)]
+    #[error("is longer than any join ticket ({} characters)", limits::TICKET_TEXT)]
     TooLong,
     /// It does not begin as a ticket does.
     #[error("does not begin with {TICKET_PREFIX}")]
@@ -61,10 +61,10 @@ pub enum TicketError {
     #[error("has a character that no join ticket has")]
     Base32,
     /// A character is wrong or missing.
-    #[error("checksum does not match: a character is wrong or missing")]
+    #[error("has a character wrong or missing: its checksum does not match")]
     Checksum,
     /// Another program version made it.
-    #[error("format version {0} is unknown: this program is older than the one that made it")]
+    #[error("is of format version {0}, which this program is too old to know")]
     Version(u8),
     /// What it holds is out of shape.
     #[error("is damaged or was not made by Plexus")]

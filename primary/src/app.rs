@@ -112,12 +112,12 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        // A folder that exists is claimed first: "already running" says more than "port in use".
-        let claimed = config.home.exists().then(|| claim(&config.home)).transpose()?;
-        let (tcp, udp) = bind(config)?;
-        let (state, lock) = claimed.map_or_else(|| claim(&config.home), Ok)?;
+        let (tcp, udp) = bind(config).map_err(|error| already_running(config).unwrap_or(error))?;
+        let (state, lock) = claim(&config.home)?;
+        // Read before anything is made: what is damaged ends the start with the folder untouched.
+        let opened = open_ground(&state)?;
         let keys = Keys::load(&state)?;
-        let (core, mut kept) = lay_ground(&state).await?;
+        let (core, mut kept) = lay_ground(opened).await?;
         let sessions = Arc::new(Sessions::default());
         let trust = Trust::new(
             core.clone(),
@@ -183,6 +183,12 @@ impl App {
     }
 }
 
+/// Whether the ports are taken because this very folder is already served: that says more.
+fn already_running(config: &Config) -> Option<StartError> {
+    let known = config.home.join("lock").exists();
+    known.then(|| claim(&config.home).err()).flatten().map(StartError::from)
+}
+
 fn claim(home: &Path) -> Result<(StateDir, StateLock), StateDirError> {
     let state = StateDir::open(home)?;
     let lock = state.lock()?;
@@ -204,11 +210,23 @@ fn keep_cursor((workload, cursor): &(WorkloadName, CursorRow)) -> Change {
     Change::PutCursor { workload: workload.clone(), origin_seq, log_seq }
 }
 
-/// Opens the log and the store, and brings each up to what the other says.
-async fn lay_ground(state: &StateDir) -> Result<(Core, Kept), StartError> {
+/// Opens the log and the store. A damaged one of either is told before the other is made.
+fn open_ground(state: &StateDir) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kept), StartError> {
+    Keys::check(state)?;
+    let file = state.join("state.db");
+    if file.exists() {
+        Store::check(&file)?;
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let audit = AuditLog::open(state.subdir("audit")?, clock.clone(), Tier::Primary)?;
-    let (store, mut kept) = Store::open(&state.join("state.db"))?;
+    let (store, kept) = Store::open(&file)?;
+    Ok((clock, audit, store, kept))
+}
+
+/// Brings the log and the store each up to what the other says.
+async fn lay_ground(
+    (clock, audit, store, mut kept): (Arc<dyn Clock>, AuditLog, Store, Kept),
+) -> Result<(Core, Kept), StartError> {
     mesh::recover_cursors(audit.folder(), audit.head().seq, &mut kept)?;
     let mut changes: Vec<_> = kept.cursors.iter().map(keep_cursor).collect();
     changes.push(Change::SetRevision(kept.revision + REVISION_STEP));
@@ -247,10 +265,10 @@ async fn keep_revision(services: Services, mut stop: watch::Receiver<bool>) {
         }
         let shown = *revisions.borrow_and_update();
         if shown >= ahead {
-            ahead = shown + REVISION_STEP / 2;
             let keep = Change::SetRevision(shown + REVISION_STEP);
-            if let Err(error) = services.core.store.commit(vec![keep]).await {
-                tracing::error!(%error, "the manifest revision could not be kept");
+            match services.core.store.commit(vec![keep]).await {
+                Ok(()) => ahead = shown + REVISION_STEP / 2,
+                Err(error) => tracing::error!(%error, "the manifest revision could not be kept"),
             }
         }
     }
@@ -264,47 +282,81 @@ struct Keys {
 }
 
 impl Keys {
+    /// Reads what key files there are, making none.
+    fn check(state: &StateDir) -> Result<(), StartError> {
+        if let Some(text) = secret_file(state, CONNECTION_KEY)? {
+            connection_key(state, &text)?;
+        }
+        if let Some(text) = secret_file(state, TOKEN_SECRET)? {
+            token_secret(state, &text)?;
+        }
+        if let Some(text) = secret_file(state, NODE_IDENTITY)? {
+            node_identity(state, &text)?;
+        }
+        Ok(())
+    }
+
     fn load(state: &StateDir) -> Result<Self, StartError> {
-        let connection = text_file(state, CONNECTION_KEY, || {
+        let fresh_key = || {
             let key = Credential::generate(CredentialKind::ConnectionKey);
             Zeroizing::new(key.expose().to_owned())
-        })?;
-        let connection =
-            Credential::parse(CredentialKind::ConnectionKey, &connection).ok_or_else(|| {
-                damaged(state, CONNECTION_KEY, "it holds no connection-key", "no agent is affected")
-            })?;
-        let hex = &data_encoding::HEXLOWER;
-        let token = text_file(state, "token-secret", || {
-            Zeroizing::new(hex.encode(&*Zeroizing::new(random::<32>())))
-        })?;
-        let token = hex.decode(token.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-        let token = token.ok_or_else(|| {
-            damaged(state, "token-secret", "it holds no 32 bytes in hex", "live tokens end")
-        })?;
-        let seed = text_file(state, "node-identity", || {
-            Zeroizing::new(hex.encode(&*Zeroizing::new(random::<32>())))
-        })?;
-        let node = NodeKey::from_seed_hex(&seed).map_err(|_| {
-            damaged(state, "node-identity", "it holds no key", "every workload must join again")
-        })?;
-        Ok(Self { connection, token: Zeroizing::new(token), node })
+        };
+        let fresh_secret = || {
+            let bytes = Zeroizing::new(random::<32>());
+            Zeroizing::new(data_encoding::HEXLOWER.encode(&*bytes))
+        };
+        let connection = connection_key(state, &or_make(state, CONNECTION_KEY, fresh_key)?)?;
+        let token = token_secret(state, &or_make(state, TOKEN_SECRET, fresh_secret)?)?;
+        let node = node_identity(state, &or_make(state, NODE_IDENTITY, fresh_secret)?)?;
+        Ok(Self { connection, token, node })
     }
+}
+
+const TOKEN_SECRET: &str = "token-secret";
+const NODE_IDENTITY: &str = "node-identity";
+
+fn connection_key(state: &StateDir, text: &str) -> Result<Credential, StartError> {
+    Credential::parse(CredentialKind::ConnectionKey, text).ok_or_else(|| {
+        damaged(state, CONNECTION_KEY, "it holds no connection-key", "no agent is affected")
+    })
+}
+
+fn token_secret(state: &StateDir, text: &str) -> Result<Zeroizing<[u8; 32]>, StartError> {
+    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
+    let secret = bytes.and_then(|bytes| bytes.try_into().ok()).map(Zeroizing::new);
+    secret.ok_or_else(|| {
+        damaged(state, TOKEN_SECRET, "it holds no 32 bytes in hex", "live tokens end")
+    })
+}
+
+fn node_identity(state: &StateDir, text: &str) -> Result<NodeKey, StartError> {
+    NodeKey::from_seed_hex(text).map_err(|_| {
+        damaged(state, NODE_IDENTITY, "it holds no key", "every workload must join again")
+    })
 }
 
 fn damaged(state: &StateDir, name: &str, what: &'static str, loss: &'static str) -> StartError {
     StartError::Damaged { path: state.join(name), what, loss }
 }
 
-/// A one-line secret file, made when it is absent.
-fn text_file(
+/// The text of a one-line secret file.
+fn secret_file(state: &StateDir, name: &str) -> Result<Option<Zeroizing<String>>, StartError> {
+    let bytes = state.read(name)?.map(Zeroizing::new);
+    let text = |bytes: &Zeroizing<Vec<u8>>| {
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        Zeroizing::new(text.trim_end().to_owned())
+    };
+    Ok(bytes.as_ref().map(text))
+}
+
+/// The text of a one-line secret file, made when it is absent.
+fn or_make(
     state: &StateDir,
     name: &str,
     make: impl FnOnce() -> Zeroizing<String>,
 ) -> Result<Zeroizing<String>, StartError> {
-    if let Some(bytes) = state.read(name)? {
-        let bytes = Zeroizing::new(bytes);
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
-        return Ok(Zeroizing::new(text.trim_end().to_owned()));
+    if let Some(text) = secret_file(state, name)? {
+        return Ok(text);
     }
     let text = make();
     state.write(name, format!("{}\n", *text).as_bytes())?;

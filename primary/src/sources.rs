@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::core::Core;
 use crate::store::rows::SourceRow;
 use crate::store::{Change, StoreError};
+use crate::trust::Trust;
 
 /// Why a source was not added or removed.
 #[derive(Debug, thiserror::Error)]
@@ -37,9 +38,6 @@ pub enum SourceError {
     /// Some of its ids are held by another source.
     #[error("{} is already the id of another source's capability", .0.id)]
     Collision(Refused),
-    /// It would expose the gateway's own state.
-    #[error("{} holds the gateway's own keys and state and can not be shared", .0.display())]
-    OwnState(PathBuf),
     /// It could not be recorded.
     #[error("the audit log can't be written, so nothing was changed")]
     Audit(#[from] AuditUnavailable),
@@ -97,19 +95,8 @@ impl Sources {
         }
         let config: WorkspaceConfig = serde_json::from_value(row.config.clone())
             .map_err(|error| SourceError::Config(format!("config: {error}")))?;
-        self.keep_out_of_state(&config.path)?;
-        Workspace::open(row.id.clone(), row.label.clone(), &config)
+        Workspace::open(row.id.clone(), row.label.clone(), &config, &self.state_folder)
             .map_err(|error| SourceError::Config(error.to_string()))
-    }
-
-    /// A folder that holds the state folder, or lies in it, would hand out the owner's key.
-    fn keep_out_of_state(&self, folder: &Path) -> Result<(), SourceError> {
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let (folder, state) = (real(folder), real(&self.state_folder));
-        if state.starts_with(&folder) || folder.starts_with(&state) {
-            return Err(SourceError::OwnState(folder));
-        }
-        Ok(())
     }
 
     fn run(&self, row: SourceRow, opened: Result<Workspace, SourceError>) -> Vec<Refused> {
@@ -166,17 +153,19 @@ impl Sources {
         Ok(ids)
     }
 
-    /// Removes a source and everything it contributed. Grants on it stay, and are unusable.
+    /// Removes a source and everything it contributed, grants on it included: what comes under the
+    /// same name later is something else.
     ///
     /// # Errors
     /// See [`SourceError`]; nothing was changed.
-    pub async fn remove(&self, id: &SourceId) -> Result<(), SourceError> {
+    pub async fn remove(&self, id: &SourceId, trust: &Trust) -> Result<(), SourceError> {
         let _gate = self.gate.lock().await;
         let known = self.list().iter().find(|running| running.row.id == *id).map(|r| r.row.clone());
         let row = known.ok_or_else(|| SourceError::Unknown(id.clone()))?;
         self.record(EventType::SourceChange, &row, "remove")?;
-        self.core.store.commit(vec![Change::DropSource(id.clone())]).await?;
         self.core.registry.remove(&source_group(id));
+        let prefix = format!("{}.", id.slug());
+        trust.forget(&prefix, vec![Change::DropSource(id.clone())]).await?;
         self.list().retain(|running| running.row.id != *id);
         Ok(())
     }

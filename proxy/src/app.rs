@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plexus_mesh_proto::close::CloseCode;
-use plexus_shared::admit::Liveness;
 use plexus_shared::admit::token::VerifiedToken;
+use plexus_shared::admit::{Binding, Liveness};
 use plexus_shared::audit::{AuditLog, AuditOpenError, Tier};
 use plexus_shared::clock::{Clock, SystemClock, Timestamp};
 use plexus_shared::invoke::Pipeline;
@@ -99,7 +99,7 @@ impl App {
     /// See [`RunError`].
     pub fn open(places: &Places) -> Result<Self, RunError> {
         let config = Config::load(&places.config)?;
-        let sources = Sources::open(&config)?;
+        let sources = Sources::open(&config, &places.state)?;
         let state = State::open(&places.state)?;
         let joined = state.joined()?;
         let key = state.node_key()?;

@@ -5,6 +5,7 @@
 //! and nothing else. On every connection the whole catalog goes first, then what changed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use plexus_mesh_proto::address::BareId;
@@ -45,12 +46,13 @@ enum Opened {
 pub struct Sources(Vec<Arc<Source>>);
 
 impl Sources {
-    /// Opens every source of `config`.
+    /// Opens every source of `config`; none may reach into `state`, where this node's key lies.
     ///
     /// # Errors
     /// The first that cannot be opened, with its line.
-    pub fn open(config: &Config) -> Result<Self, ConfigError> {
-        let opened = config.sources.iter().map(|source| Source::open(config, source).map(Arc::new));
+    pub fn open(config: &Config, state: &Path) -> Result<Self, ConfigError> {
+        let open = |source| Source::open(config, source, state).map(Arc::new);
+        let opened = config.sources.iter().map(open);
         opened.collect::<Result<_, _>>().map(Self)
     }
 
@@ -75,11 +77,11 @@ impl Sources {
 }
 
 impl Source {
-    fn open(config: &Config, source: &SourceConfig) -> Result<Self, ConfigError> {
+    fn open(config: &Config, source: &SourceConfig, state: &Path) -> Result<Self, ConfigError> {
         let SourceConfig { id, label, kind, line } = source;
         let kind = match kind {
             SourceKind::Workspace(folder) => {
-                Workspace::open(id.clone(), label.clone(), folder).map(Opened::Workspace)
+                Workspace::open(id.clone(), label.clone(), folder, state).map(Opened::Workspace)
             }
         };
         let kind = kind.map_err(|error| config.mistake(*line, error.to_string()))?;
@@ -204,14 +206,16 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_told_with_its_line() {
-        let error = Sources::open(&config(Path::new("/nowhere/at/all"))).unwrap_err();
+        let error =
+            Sources::open(&config(Path::new("/nowhere/at/all")), Path::new("/nowhere/state"))
+                .unwrap_err();
         assert_eq!(error.to_string().split(": ").next(), Some("proxy.toml:4"));
     }
 
     #[test]
     fn the_whole_catalog_goes_first_then_only_what_changed() {
         let temp = tempfile::tempdir().unwrap();
-        let sources = Sources::open(&config(temp.path())).unwrap();
+        let sources = Sources::open(&config(temp.path()), Path::new("/nowhere/state")).unwrap();
         let registry = Registry::new(0, ExposureRules::default());
         assert!(sources.register(&registry).is_empty());
         let mut told = Told::default();
@@ -238,7 +242,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("notes");
         std::fs::create_dir(&folder).unwrap();
-        let sources = Sources::open(&config(&folder)).unwrap();
+        let sources = Sources::open(&config(&folder), Path::new("/nowhere/state")).unwrap();
         let source = sources.0[0].clone();
         let look = async |second: i64| {
             source.note(source.ask().await, Timestamp::from_millis(second * 1000)).state

@@ -13,7 +13,7 @@ use plexus_mesh_proto::close::CloseCode;
 use plexus_mesh_proto::enroll::{
     EXPORTER_LABEL, EXPORTER_LEN, Enroll, EnrollRefusal, EnrollResult,
 };
-use plexus_mesh_proto::identity::NodeKey;
+use plexus_mesh_proto::identity::{NodeKey, PublicKey};
 use plexus_mesh_proto::io::{self, ToProxy};
 use plexus_mesh_proto::limits;
 use plexus_mesh_proto::ticket::Ticket;
@@ -30,6 +30,13 @@ pub enum JoinError {
     /// The primary said no.
     #[error("the primary refused: {0}: {advice}", advice = advice(*.0))]
     Refused(EnrollRefusal),
+    /// This node has joined someone else.
+    #[error(
+        "this state folder belongs to another primary (key {}); use another --state for this one, or \
+         remove joined.json to leave that one",
+        .0.fingerprint()
+    )]
+    Elsewhere(PublicKey),
     /// The primary closed the connection with its reason.
     #[error("the primary refused: {}", link::advice(*.0).unwrap_or(.0.as_str()))]
     Closed(CloseCode),
@@ -75,32 +82,50 @@ fn advice(refusal: EnrollRefusal) -> &'static str {
     }
 }
 
+/// How a join came out.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The primary, as it is kept.
+    pub joined: Joined,
+    /// The primary knew this node's key already: the ticket was not used.
+    pub known_before: bool,
+}
+
 /// Joins the primary that `ticket` names and keeps that in `state`.
 ///
 /// # Errors
 /// See [`JoinError`]; nothing is kept then.
-pub async fn join(state: &State, ticket: &Ticket) -> Result<Joined, JoinError> {
+pub async fn join(state: &State, ticket: &Ticket) -> Result<Outcome, JoinError> {
+    match state.joined() {
+        Ok(before) if before.primary_key != ticket.primary_key => {
+            return Err(JoinError::Elsewhere(before.primary_key));
+        }
+        Ok(_) | Err(StateError::NotJoined) => {}
+        Err(error) => return Err(error.into()),
+    }
     let node = state.node_key()?;
     let joined = Joined { primary_key: ticket.primary_key, addresses: ticket.addresses.to_vec() };
     let mut dialer = Dialer::new(&node, joined.primary_key, joined.addresses.clone())?;
     let result = enroll(&mut dialer, &node, ticket).await;
     dialer.close(CloseCode::Goodbye).await;
-    result?;
+    let known_before = result?;
     state.keep_joined(&joined)?;
-    Ok(joined)
+    Ok(Outcome { joined, known_before })
 }
 
-async fn enroll(dialer: &mut Dialer, node: &NodeKey, ticket: &Ticket) -> Result<(), JoinError> {
+/// Asks to be let in; whether the primary knew this node before.
+async fn enroll(dialer: &mut Dialer, node: &NodeKey, ticket: &Ticket) -> Result<bool, JoinError> {
     let dialed = dialer.dial().await?;
     let asked = timeout(2 * limits::ENROLL_TIME, ask(&dialed, node, ticket)).await;
     let cause = match asked.unwrap_or(Err(Cause::TimedOut)) {
-        Ok(EnrollResult::Joined) => return Ok(()),
-        Ok(EnrollResult::Refused { code }) => return Err(JoinError::Refused(code)),
+        Ok(Heard::Answer(EnrollResult::Joined)) => return Ok(false),
+        Ok(Heard::Answer(EnrollResult::Refused { code })) => return Err(JoinError::Refused(code)),
+        Ok(Heard::KnownBefore) => return Ok(true),
         Err(cause) => cause,
     };
     dial::close(&dialed.connection, CloseCode::Goodbye);
     if !cause.is_rejection() && is_known(dialer).await? {
-        return Ok(());
+        return Ok(false);
     }
     Err(match cause {
         Cause::Closed(code) => JoinError::Closed(code),
@@ -108,7 +133,13 @@ async fn enroll(dialer: &mut Dialer, node: &NodeKey, ticket: &Ticket) -> Result<
     })
 }
 
-async fn ask(dialed: &Dialed, node: &NodeKey, ticket: &Ticket) -> Result<EnrollResult, Cause> {
+/// What the primary says to a join request.
+enum Heard {
+    Answer(EnrollResult),
+    KnownBefore,
+}
+
+async fn ask(dialed: &Dialed, node: &NodeKey, ticket: &Ticket) -> Result<Heard, Cause> {
     let (handshake, mut send, mut recv) = link::open(dialed, limits::HEALTH_INTERVAL_MIN).await?;
     let connection = &dialed.connection;
     let mut exporter = [0; EXPORTER_LEN];
@@ -119,9 +150,9 @@ async fn ask(dialed: &Dialed, node: &NodeKey, ticket: &Ticket) -> Result<EnrollR
     let written = io::write_frame(&mut send, &request).await;
     written.map_err(|error| link::why_over(connection, Cause::Lost(error.to_string())))?;
     match ToProxy::read(&mut recv).await {
-        Ok(Some(ToProxy::EnrollResult(result))) => Ok(result),
+        Ok(Some(ToProxy::EnrollResult(result))) => Ok(Heard::Answer(result)),
         Ok(Some(ToProxy::Hello(theirs))) => match handshake.on_hello(dialed.observed, theirs) {
-            Ok(_) => Ok(EnrollResult::Joined),
+            Ok(_) => Ok(Heard::KnownBefore),
             Err(error) => Err(Cause::Disbelieved(error)),
         },
         Ok(Some(_)) => Err(Cause::Violation("no answer to the join request".to_owned())),

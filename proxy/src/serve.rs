@@ -22,7 +22,6 @@ use plexus_mesh_proto::frame::FrameKind;
 use plexus_mesh_proto::hello::{AuthenticatedPeer, Primary};
 use plexus_mesh_proto::invoke::{Invoke, InvokeResult};
 use plexus_mesh_proto::io::{self, ReadError};
-use plexus_mesh_proto::json::Json;
 use plexus_mesh_proto::limits;
 use plexus_shared::admit::authority::{Authority, TunnelCaller};
 use plexus_shared::clock::Clock;

@@ -50,7 +50,8 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn config_check_shows_what_would_be_mounted() {
     let temp = tempfile::tempdir().unwrap();
-    let file = config(temp.path(), &workspace(temp.path()));
+    std::fs::create_dir(temp.path().join("notes")).unwrap();
+    let file = config(temp.path(), &workspace(&temp.path().join("notes")));
     let checked = program().args(["config", "check", "--config", &file]).output().unwrap();
     assert!(checked.status.success(), "{checked:?}");
     assert!(stdout(&checked).contains("  notes.file.read  read"), "{}", stdout(&checked));
@@ -114,7 +115,8 @@ async fn join_then_run_then_sigterm() {
     assert!(joined.status.success(), "{joined:?}");
     assert!(stdout(&joined).starts_with("joined; run `plexus-proxy run`"), "{joined:?}");
 
-    let file = config(temp.path(), &workspace(temp.path()));
+    std::fs::create_dir(temp.path().join("notes")).unwrap();
+    let file = config(temp.path(), &workspace(&temp.path().join("notes")));
     let mut command = program();
     command.args(["run", "--config", &file, "--state", &state]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -124,7 +126,7 @@ async fn join_then_run_then_sigterm() {
     assert_eq!(ready, "plexus-proxy ready\n");
     let second = program().args(["run", "--config", &file, "--state", &state]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(stderr(&second).contains("already using"), "{}", stderr(&second));
+    assert!(stderr(&second).contains("already in use"), "{}", stderr(&second));
     assert_eq!(tunnel.catalog().await.entries.len(), 2);
 
     let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();

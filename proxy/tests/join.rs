@@ -25,7 +25,7 @@ impl Joining {
         let path = temp.path().join("state");
         let task = tokio::spawn(async move {
             let state = State::open(&path).unwrap();
-            join(&state, &ticket).await
+            join(&state, &ticket).await.map(|outcome| outcome.joined)
         });
         Self { temp, task }
     }

@@ -49,8 +49,10 @@ pub enum StateDirError {
     #[error("{0:?} is not the name of a file in the state folder")]
     BadName(String),
     /// Another process has the folder.
-    #[error("another plexus ({}) is already using this folder", pid.map_or_else(|| "pid unknown".to_owned(), |pid| format!("pid {pid}")))]
+    #[error("{} is already in use by another process ({}); use that one, stop it, or name another folder", path.display(), pid.map_or_else(|| "pid unknown".to_owned(), |pid| format!("pid {pid}")))]
     InUse {
+        /// The folder.
+        path: PathBuf,
         /// Its process id, when it left one.
         pid: Option<u32>,
     },
@@ -146,7 +148,10 @@ impl StateDir {
                 let mut text = String::new();
                 // Whoever holds the lock may not have written its id yet.
                 let _ = (&file).take(16).read_to_string(&mut text);
-                return Err(StateDirError::InUse { pid: text.trim().parse().ok() });
+                return Err(StateDirError::InUse {
+                    path: self.path.clone(),
+                    pid: text.trim().parse().ok(),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(at(&path)(error)),
         }
@@ -359,7 +364,13 @@ mod tests {
         let lock = dir.lock().unwrap();
         let error = dir.lock().unwrap_err().to_string();
         let pid = std::process::id();
-        assert_eq!(error, format!("another plexus (pid {pid}) is already using this folder"));
+        assert_eq!(
+            error,
+            format!(
+                "{} is already in use by another process (pid {pid}); use that one, stop it, or name another folder",
+                dir.path().display()
+            )
+        );
         drop(lock);
         drop(dir.lock().unwrap());
     }

@@ -57,7 +57,7 @@ async fn a_second_gateway_on_the_same_folder_is_refused_by_name() {
     let pid = primary.running.pid().unwrap().to_string();
     let log = stage.log("plexus");
     let said = log.lines().find(|line| line.starts_with("plexus: ")).unwrap();
-    assert!(said.contains("already") && said.contains(&pid), "{said}");
+    assert!(said.contains("already in use") && said.contains(&pid), "{said}");
     assert!(stage.path("home/runtime.json").exists(), "the first one's file is still there");
     assert_eq!(primary.get("status").await["version"], env!("CARGO_PKG_VERSION"));
 }
@@ -97,7 +97,7 @@ async fn a_folder_or_file_that_others_can_read_is_refused_untouched() {
         let log = stage.log("plexus");
         let said = log.lines().rev().find(|line| line.starts_with("plexus: ")).unwrap();
         assert!(said.contains("chmod") && said.contains(&path.display().to_string()), "{said}");
-        assert_eq!(untouched(&before), untouched(&contents(&home)), "{}", path.display());
+        assert!(untouched(&before) == untouched(&contents(&home)), "{}", path.display());
         chmod(&path, strict);
     }
     stage.primary().await;
@@ -120,7 +120,7 @@ async fn a_damaged_file_is_named_and_left_alone() {
         (home.join("connection-key"), 6),
         (home.join("token-secret"), 6),
         (home.join("node-identity"), 6),
-        (home.join("state.db"), 1),
+        (home.join("state.db"), 6),
         (log_file, 6),
     ] {
         let good = std::fs::read(&path).unwrap();
@@ -134,7 +134,7 @@ async fn a_damaged_file_is_named_and_left_alone() {
         assert_eq!(code, exit, "{}: {said}", path.display());
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(said.contains(name), "{said}");
-        assert_eq!(untouched(&before), untouched(&contents(&home)), "{name}");
+        assert!(untouched(&before) == untouched(&contents(&home)), "{name}");
         std::fs::write(&path, good).unwrap();
     }
     stage.primary().await;

@@ -11,6 +11,7 @@ use hyper::Method;
 use plexus_shared::transport::child::{ChildError, Program, Running};
 use plexus_shared::transport::http::{Ask, HttpError, exchange};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{Client, ClientError};
 use super::output::{Answer, Failure, complain};
@@ -42,16 +43,12 @@ type Step<T = ()> = Result<T, DemoError>;
 
 /// Runs the demo.
 pub(super) async fn run(args: DemoArgs) -> Result<Answer, Failure> {
-    let interrupted = async {
-        // Without a handler there is nothing to wait for; the demo then simply runs.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let base = std::env::temp_dir().join(format!("plexus-demo-{}", std::process::id()));
+    let cannot =
+        |error| Failure::new(Exit::Failed, "failed", format!("no throwaway folder: {error}"));
+    let base = make_stage().map_err(cannot)?;
     let done = tokio::select! {
         done = play(&base, &args) => done,
-        () = interrupted => Err(DemoError::Step("interrupted".into())),
+        () = told_to_stop() => Err(DemoError::Step("interrupted".into())),
     };
     let keep = args.keep && done.is_ok();
     if !keep && let Err(error) = std::fs::remove_dir_all(&base) {
@@ -145,7 +142,6 @@ struct Stage {
 impl Stage {
     /// Makes the throwaway folders; finds or writes the file that will be read.
     fn set(base: &Path, folder: Option<&Path>) -> Step<Self> {
-        make_private(base)?;
         let (folder, sample) = match folder {
             Some(folder) => {
                 let folder = folder.canonicalize().map_err(|error| {
@@ -235,7 +231,7 @@ impl Stage {
     fn check_second(&self, used: &Value) -> Step<String> {
         if !self.own_folder {
             let count = used["output"]["entries"].as_array().map_or(0, Vec::len);
-            return Ok(format!("it listed {count} names"));
+            return Ok(format!("names listed: {count}"));
         }
         let written = std::fs::read_to_string(self.folder.join("reply.txt"))?;
         Ok(format!("reply.txt on the proxy's disk now says “{}”", clip(&written)))
@@ -348,7 +344,9 @@ fn keep(stage: &Stage, url: &str, primary: Running, proxy: Running) {
     let pids: Vec<_> =
         [&primary, &proxy].iter().filter_map(|p| p.pid()).map(|p| p.to_string()).collect();
     tell(10, "end", "left running; use it, then stop it:");
-    say(&format!("            export PLEXUS_HOME={}", stage.home().display()));
+    let here = std::env::current_exe().unwrap_or_default();
+    let here = here.parent().unwrap_or(Path::new(".")).display();
+    say(&format!("            export PLEXUS_HOME={} PATH={here}:$PATH", stage.home().display()));
     say(
         "            plexus status; plexus agents connect my-agent --allow local/nas/notes.file.read",
     );
@@ -358,11 +356,31 @@ fn keep(stage: &Stage, url: &str, primary: Running, proxy: Running) {
     proxy.leave();
 }
 
-fn make_private(base: &Path) -> Step {
+/// A folder that this run made, under a name no one can guess.
+fn make_stage() -> std::io::Result<PathBuf> {
+    let name = data_encoding::HEXLOWER.encode(&plexus_shared::secret::random::<6>());
+    let base = std::env::temp_dir().join(format!("plexus-demo-{name}"));
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    Ok(builder.create(base)?)
+    builder.create(&base)?;
+    Ok(base)
+}
+
+/// Resolves when someone wants the demo to end.
+async fn told_to_stop() {
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut told) => drop(told.recv().await),
+            // Without a handler there is nothing to wait for; the demo then simply runs.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::hangup()) => {}
+    }
 }
 
 fn toml_source(folder: &Path, mode: &str) -> Step<String> {
@@ -378,7 +396,8 @@ fn toml_source(folder: &Path, mode: &str) -> Step<String> {
 /// The first ordinary file of `folder`, by name.
 fn first_file(folder: &Path) -> Step<String> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
+    let failed = |error| DemoError::Step(format!("{} can't be listed: {error}", folder.display()));
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
             names.extend(entry.file_name().into_string().ok());

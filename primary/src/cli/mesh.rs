@@ -64,6 +64,8 @@ enum Trust {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Invited {
+    #[serde(default)]
+    loopback_only: bool,
     ticket: String,
     expires_at: Timestamp,
     join_command: String,
@@ -125,7 +127,10 @@ async fn invite(args: InviteArgs) -> Result<Answer, Failure> {
         }
         None => vec![invited.ticket],
     };
-    Ok(Answer::new("mesh.invite", data).lines(lines).note(admits).note(join))
+    let loopback = "only this machine can dial in; to let another one, run the gateway with \
+                    `plexus serve --mesh-listen 0.0.0.0:7078` and invite again";
+    let answer = Answer::new("mesh.invite", data).lines(lines).note(admits).note(join);
+    Ok(if invited.loopback_only { answer.note(loopback) } else { answer })
 }
 
 /// A new file for a ticket; removed again when no ticket came to be in it.

@@ -12,6 +12,7 @@ use super::output::{Answer, Failure, Format, Layout, say, say_json};
 use super::{Exit, ServeArgs};
 use crate::app::{App, StartError};
 use crate::config::{Config, home};
+use crate::store::StoreError;
 
 /// Runs the gateway until it is told to stop.
 pub(super) async fn run(args: ServeArgs, format: Format) -> Result<Answer, Failure> {
@@ -20,9 +21,11 @@ pub(super) async fn run(args: ServeArgs, format: Format) -> Result<Answer, Failu
     let config = Config { home, port: args.port, mesh_listen: args.mesh_listen };
     match serve(&config, format).await {
         Ok(()) => Ok(Answer::said()),
-        Err(error @ (StartError::Damaged { .. } | StartError::Audit(_))) => {
-            Err(Failure::new(Exit::Integrity, "integrity", error))
-        }
+        Err(
+            error @ (StartError::Damaged { .. }
+            | StartError::Audit(_)
+            | StartError::Store(StoreError::Damaged(_))),
+        ) => Err(Failure::new(Exit::Integrity, "integrity", error)),
         Err(error) => Err(Failure::new(Exit::Failed, "failed", error)),
     }
 }
@@ -31,6 +34,7 @@ async fn serve(config: &Config, format: Format) -> Result<(), StartError> {
     // Before anything is announced, so that a stop sent at once is heard.
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Runtime)?;
     let app = App::start(config).await?;
     app.announce()?;
     say_ready(&app.base_url, format);
@@ -39,6 +43,7 @@ async fn serve(config: &Config, format: Format) -> Result<(), StartError> {
     tokio::select! {
         _ = terminate.recv() => tracing::info!("told to stop"),
         _ = interrupt.recv() => tracing::info!("interrupted"),
+        _ = hangup.recv() => tracing::info!("its terminal has gone"),
     }
     stop.send_replace(true);
     if serving.await.is_err() {

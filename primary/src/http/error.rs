@@ -104,11 +104,7 @@ impl IntoResponse for Failure {
                 Json(json!({"error": {"code": code, "message": denial.message}}))
             }
         };
-        let mut response = (status, body).into_response();
-        if limited {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-        }
-        response
+        told_when((status, body).into_response(), limited)
     }
 }
 
@@ -122,8 +118,17 @@ impl IntoResponse for Invoked {
             Err(denial) if denial.code == Code::InternalError => StatusCode::BAD_REQUEST,
             Err(denial) => status(denial.code),
         };
-        (status, Json(&self.0)).into_response()
+        let limited = status == StatusCode::TOO_MANY_REQUESTS;
+        told_when((status, Json(&self.0)).into_response(), limited)
     }
+}
+
+/// `response`, with the time to come back when it says "too much".
+fn told_when(mut response: Response, limited: bool) -> Response {
+    if limited {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
 }
 
 #[cfg(test)]

@@ -1,20 +1,24 @@
 //! Every route there is.
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use plexus_shared::model::denial::Code;
+use plexus_shared::model::denial::{Code, Denial};
 
-use super::error::Failure;
+use super::error::{Failure, Framing};
 use super::guard::{Guard, stand};
 use super::{Services, admin, agent};
 
 /// The routes over `services`, behind `guard`.
 pub fn router(services: Services, guard: Guard) -> Router {
+    let carried = agent_plane().nest("/admin/api", admin_plane());
     Router::new()
-        .merge(agent_plane())
-        .nest("/admin/api", admin_plane())
+        .merge(carried.layer(middleware::from_fn(carry_through)))
+        // A call alone ends with its caller: whoever goes away takes it along.
+        .route("/invoke", post(agent::invoke::call))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(services)
@@ -29,7 +33,17 @@ fn agent_plane() -> Router<Services> {
         .route("/manifest", get(agent::handshake::manifest))
         .route("/grants", get(agent::grants::list).put(agent::grants::request))
         .route("/grants/status", get(agent::grants::status))
-        .route("/invoke", post(agent::invoke::call))
+}
+
+/// Runs a request to its end, whoever still waits for the answer: a change that was begun is made
+/// whole. A panic becomes an answer like any other fault.
+async fn carry_through(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
+        tracing::error!(%error, path, "a request ended in a panic");
+        let denial = Denial::internal("the gateway failed; its log says why");
+        Failure::new(denial).framed(Framing::of(&path)).into_response()
+    })
 }
 
 fn admin_plane() -> Router<Services> {
@@ -53,7 +67,7 @@ fn admin_plane() -> Router<Services> {
 }
 
 async fn nothing_here() -> Failure {
-    let denial = plexus_shared::model::denial::Denial::new(
+    let denial = Denial::new(
         Code::UnknownCapability,
         "there is no such route; GET /.well-known/plexus lists them",
     );

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,8 +16,8 @@ use tower::ServiceExt;
 
 /// The most connections at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
-/// How long a request's head may take to arrive.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a request's head may take to arrive, from the connection's start or the answer before it.
+const HEAD_DEADLINE: Duration = Duration::from_secs(20);
 /// How long calls under way may take to end once the gateway is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -70,11 +70,10 @@ fn serve_one(
             response.map_err(|never: Infallible| never)
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(128);
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let connection = graceful.watch(connection);
+    // HTTP/1 alone: finding out which version a silent client speaks has no deadline.
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection ended badly");

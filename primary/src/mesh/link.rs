@@ -119,6 +119,16 @@ async fn say<M: Message>(send: &mut quinn::SendStream, message: &M) -> Result<()
     }
 }
 
+/// Runs a change to its end, whatever becomes of the connection that asked for it.
+async fn carry_through<T: Send + 'static>(
+    change: impl Future<Output = T> + Send + 'static,
+) -> Result<T, End> {
+    tokio::spawn(change).await.map_err(|error| {
+        tracing::error!(%error, "a change that a workload asked for ended in a panic");
+        End::Close(CloseCode::Violation)
+    })
+}
+
 /// One enrollment, told how it went, and the connection is over.
 async fn enroll(
     mesh: &Arc<Mesh>,
@@ -132,7 +142,10 @@ async fn enroll(
         .map_err(|_| CloseCode::EnrollFailed)?;
     let result = match io::read_frame(&mut recv, &[FrameKind::Enroll]).await {
         Ok(Some(frame)) => match window.attempt(&frame, mesh.public_key(), exporter) {
-            Ok(attempt) => mesh.enroll(attempt).await,
+            Ok(attempt) => {
+                let mesh = mesh.clone();
+                carry_through(async move { mesh.enroll(attempt).await }).await?
+            }
             Err(code) => EnrollResult::Refused { code },
         },
         Ok(None) => return Err(CloseCode::UnknownKey.into()),
@@ -159,6 +172,7 @@ async fn stay(
     reply: Hello,
 ) -> Result<(), End> {
     let name = peer.mount_point().workload().clone();
+    connection.set_receive_window(quinn::VarInt::from_u32(64 << 20));
     say(&mut send, &reply).await?;
     say(&mut send, &AuditAck { through: mesh.cursor(&name) }).await?;
     mesh.connected(&peer, connection).map_err(|_| CloseCode::ShuttingDown)?;
@@ -194,8 +208,14 @@ async fn listen(
         let answered = match heard {
             ToPrimary::Mount(frame) => match assembly.push(frame) {
                 Ok(Some(change)) => {
-                    let (mounted, refused, revision) = mesh.mount(name, change).await;
-                    say(send, &mount_ack(revision, mounted, refused)).await
+                    let (mesh, name) = (mesh.clone(), name.clone());
+                    let mounting = async move { mesh.mount(&name, change).await };
+                    match carry_through(mounting).await {
+                        Ok((mounted, refused, revision)) => {
+                            say(send, &mount_ack(revision, mounted, refused)).await
+                        }
+                        Err(end) => Err(end),
+                    }
                 }
                 Ok(None) => Ok(()),
                 Err(_) => Err(CloseCode::Violation.into()),
@@ -204,12 +224,18 @@ async fn listen(
                 mesh.health(name, &report);
                 Ok(())
             }
-            ToPrimary::AuditBatch(batch) => match mesh.mirror(name, batch).await {
-                Ok(through) => say(send, &AuditAck { through }).await,
-                Err(code) => Err(code.into()),
-            },
+            ToPrimary::AuditBatch(batch) => {
+                let (mesh, name) = (mesh.clone(), name.clone());
+                match carry_through(async move { mesh.mirror(&name, batch).await }).await {
+                    Ok(Ok(through)) => say(send, &AuditAck { through }).await,
+                    Ok(Err(code)) => Err(code.into()),
+                    Err(end) => Err(end),
+                }
+            }
             ToPrimary::Goodbye(_) => return End::Gone,
-            ToPrimary::Hello(_) | ToPrimary::Enroll(_) => Err(CloseCode::Violation.into()),
+            // A key that has joined asks again: its answer was lost, or it was run twice.
+            ToPrimary::Enroll(_) => return End::Gone,
+            ToPrimary::Hello(_) => Err(CloseCode::Violation.into()),
         };
         if let Err(end) = answered {
             return end;

@@ -9,7 +9,7 @@ use std::path::Path;
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::audit::AuditBatch;
 use plexus_mesh_proto::close::CloseCode;
-use plexus_shared::audit::{AuditUnavailable, Event, LogReader, ReadError, Tier};
+use plexus_shared::audit::{AuditUnavailable, Event, EventType, LogReader, ReadError, Tier};
 
 use super::Mesh;
 use crate::store::rows::CursorRow;
@@ -76,13 +76,43 @@ fn fresh(batch: AuditBatch, through: u64) -> Option<Vec<Event>> {
         if event.seq < next {
             continue;
         }
-        if event.seq != next {
+        if event.seq != next || !recorded_there(event.event_type) {
             return None;
         }
         next = next.checked_add(1)?;
         events.push(event);
     }
     Some(events)
+}
+
+/// Whether a node without authority can have recorded this: it decides no grant and knows no agent's
+/// credential.
+fn recorded_there(event: EventType) -> bool {
+    match event {
+        EventType::Invoke
+        | EventType::SourceInstall
+        | EventType::SourceChange
+        | EventType::ExposureSet
+        | EventType::MeshEnroll
+        | EventType::MeshConnect
+        | EventType::MeshDisconnect
+        | EventType::SettingsChange
+        | EventType::KeyRotate => true,
+        EventType::Handshake
+        | EventType::AgentEnroll
+        | EventType::AgentConnect
+        | EventType::AgentRevoke
+        | EventType::GrantPending
+        | EventType::GrantAllow
+        | EventType::GrantDeny
+        | EventType::GrantRevoke
+        | EventType::TokenIssue
+        | EventType::TokenRefresh
+        | EventType::TokenRevoke
+        | EventType::MeshInvite
+        | EventType::MeshRevoke
+        | EventType::AuthFailed => false,
+    }
 }
 
 /// Brings the kept cursors up to what our own log in `dir` says, whose last line is `head`.

@@ -122,6 +122,11 @@ impl Mesh {
         self.core.registry.put(&group_name(name), mounted.group(class, route))
     }
 
+    /// Whether only this machine can dial in.
+    pub fn loopback_only(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+
     /// This node's public key: what every ticket pins.
     pub fn public_key(&self) -> PublicKey {
         self.node.public()
@@ -140,13 +145,13 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A tunnel's transport: kept alive, ended when silent, its buffers bounded.
 fn transport() -> quinn::TransportConfig {
-    let mib = |n: u32| quinn::VarInt::from_u32(n << 20);
     let mut transport = quinn::TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(quinn::VarInt::from_u32(1))
         .max_concurrent_uni_streams(quinn::VarInt::from_u32(0))
-        .stream_receive_window(mib(17))
-        .receive_window(mib(64))
+        .stream_receive_window(quinn::VarInt::from_u32(17 << 20))
+        // All a stranger may have in flight; a workload is given more once it is admitted.
+        .receive_window(quinn::VarInt::from_u32(64 << 10))
         .send_window(64 << 20)
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(limits::KEEP_ALIVE))

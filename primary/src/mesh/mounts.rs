@@ -188,10 +188,16 @@ mod tests {
             entry("local/other/notes.file.read", ""),
             entry("other.file.read", ""),
             Json::from_string("[]".to_owned()).unwrap(),
+            entry("notes.number.read", r#","extras":1e400"#),
+            entry(
+                "notes.deep.read",
+                &format!(",\"extras\":{}1{}", "[".repeat(200), "]".repeat(200)),
+            ),
+            entry("notes.half.read", r#","io":{"input":{"title":"\ud800"}}"#),
         ];
         let mounted = Mounted::default().after(&at(), change(MountMode::Full, pushed, &[]));
         assert_eq!(mounted.len(), 1);
-        assert_eq!(mounted.refused.len(), 3);
+        assert_eq!(mounted.refused.len(), 6);
     }
 
     #[test]

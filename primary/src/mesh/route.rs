@@ -197,7 +197,7 @@ impl Drop for CancelOnDrop {
 async fn silence(connection: &quinn::Connection) {
     let count = || {
         let stats = connection.stats();
-        (stats.udp_rx.datagrams, stats.udp_tx.datagrams)
+        (stats.udp_rx.datagrams, answerable(&stats.frame_tx))
     };
     let (mut heard, mut said) = count();
     let mut quiet = Duration::ZERO;
@@ -210,4 +210,23 @@ async fn silence(connection: &quinn::Connection) {
             quiet += SILENCE_TICK;
         }
     }
+}
+
+/// How many frames went out that a living peer must acknowledge; acknowledgements themselves it need
+/// not.
+fn answerable(sent: &quinn::FrameStats) -> u64 {
+    [
+        sent.ping,
+        sent.stream,
+        sent.reset_stream,
+        sent.stop_sending,
+        sent.max_data,
+        sent.max_stream_data,
+        sent.max_streams_bidi,
+        sent.new_connection_id,
+        sent.retire_connection_id,
+        sent.path_challenge,
+    ]
+    .iter()
+    .sum()
 }

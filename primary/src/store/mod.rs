@@ -9,6 +9,7 @@ pub mod rows;
 mod schema;
 mod write;
 
+use std::io::Read;
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -18,6 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 pub use read::Kept;
 pub use write::Change;
 
+/// What every SQLite file begins with.
+const MAGIC: [u8; 16] = *b"SQLite format 3\0";
+
 /// Changes that may wait for the writer before callers wait for a place.
 const QUEUE: usize = 256;
 
@@ -25,7 +29,9 @@ const QUEUE: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file can't be read or written.
-    #[error("state.db: {0}")]
+    #[error(
+        "state.db can't be used: {0}; make room on the disk, or restore the file from a backup"
+    )]
     Sqlite(#[from] rusqlite::Error),
     /// The file can't be made, or is readable by others.
     #[error("state.db: {0}")]
@@ -67,6 +73,22 @@ impl Store {
         Ok((Self { jobs: Some(jobs), thread: Some(thread) }, kept))
     }
 
+    /// Whether the file at `path` is for its owner alone and begins as a database does; it is only
+    /// read.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(path: &Path) -> Result<(), StoreError> {
+        private(path)?;
+        let mut head = [0; MAGIC.len()];
+        let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+        match read {
+            Ok(()) if head == MAGIC => Ok(()),
+            Ok(()) => Err(StoreError::Damaged("it is no database".into())),
+            Err(error) => Err(StoreError::Damaged(error.to_string())),
+        }
+    }
+
     /// Commits `changes` as one transaction: all of them, on disk, or none.
     ///
     /// # Errors
@@ -95,9 +117,14 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(StoreError::File)?;
+    options.open(path).map_err(StoreError::File)?;
+    private(path)
+}
+
+/// Whether the file is for its owner alone.
+fn private(path: &Path) -> Result<(), StoreError> {
     #[cfg(unix)]
-    if std::os::unix::fs::MetadataExt::mode(&file.metadata().map_err(StoreError::File)?) & 0o077
+    if std::os::unix::fs::MetadataExt::mode(&path.metadata().map_err(StoreError::File)?) & 0o077
         != 0
     {
         let why = format!("others can read it; run: chmod 600 {}", path.display());

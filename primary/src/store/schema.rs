@@ -27,7 +27,7 @@ const STEPS: &[M<'_>] = &[M::up(
         granted_at INTEGER NOT NULL,
         expires_at INTEGER NOT NULL,
         window TEXT NOT NULL,
-        PRIMARY KEY (agent, capability)
+        PRIMARY KEY (agent, capability, verbs)
     ) STRICT;
     CREATE TABLE pending (
         id TEXT PRIMARY KEY,
@@ -85,10 +85,6 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
-    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if sound != "ok" {
-        return Err(StoreError::Damaged(sound));
-    }
     Migrations::from_slice(STEPS).to_latest(connection)?;
     Ok(())
 }

@@ -23,6 +23,8 @@ pub enum Change {
     SpendCode(CredentialHash, Timestamp),
     /// A grant as it is now.
     PutGrant(Grant),
+    /// Every grant on ids that begin so, no more.
+    DropGrants(String),
     /// A pending item as it is now.
     PutPending(PendingRow),
     /// The exposure rules, all of them.
@@ -81,6 +83,11 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             params![hash.as_bytes(), at.as_millis()],
         ),
         Change::PutGrant(grant) => put_grant(db, grant),
+        Change::DropGrants(prefix) => run(
+            db,
+            "DELETE FROM grant_ WHERE substr(capability, 1, length(?1)) = ?1",
+            [prefix],
+        ),
         Change::PutPending(row) => put_pending(db, row),
         Change::SetRules(rules) => set_rules(db, rules),
         Change::PutSource(row) => put_source(db, row),

@@ -5,14 +5,14 @@ use std::time::Duration;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
-use plexus_shared::ids::{AgentId, CapabilityId};
+use plexus_shared::ids::{AgentId, CapabilityId, SessionId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use plexus_shared::model::verb::{Verb, VerbSet};
 use plexus_shared::secret::{Credential, CredentialKind};
 use serde_json::json;
 
-use super::ledger::merge;
+use super::ledger::granted as granted_for;
 use super::sessions::Session;
 use super::{ChangeError, Trust};
 use crate::store::Change;
@@ -157,7 +157,6 @@ impl Trust {
         if !missing.is_empty() {
             return Err(ConnectError::Unknown(missing));
         }
-        let ledger = self.ledger();
         let (mut granted, mut skipped) = (Vec::new(), Vec::new());
         for cap in &order.capabilities {
             let Some(listed) = catalog.get(&cap.id) else { continue };
@@ -179,8 +178,7 @@ impl Trust {
                 skipped.push((cap.id.clone(), why.to_owned()));
                 continue;
             }
-            let held = ledger.standing(&order.agent, &definition.id, now);
-            granted.push(merge(held, &order.agent, &definition.id, asked, window, now));
+            granted.push(granted_for(&order.agent, &definition.id, asked, window, now));
         }
         Ok((granted, skipped))
     }
@@ -216,6 +214,8 @@ impl Trust {
             tracing::error!(%error, "an enrollment failed");
             EnrollError::PersistFailed
         })?;
+        // Whoever held the credential before is out.
+        self.sessions.end_all(&agent);
         Ok(Enrolled { pat, agent })
     }
 
@@ -238,13 +238,15 @@ impl Trust {
             return Err(Denial::new(Code::SessionExpired, message));
         };
         let now = self.now();
-        let session = self.sessions.open(agent, now, now.plus(self.lifetimes.session));
+        let ends = now.plus(self.lifetimes.session);
+        let session = Session { id: SessionId::fresh(now), agent, expires_at: ends };
         let record = Record::new(EventType::Handshake)
             .agent(&session.agent)
             .session(&session.id)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({ "client": client }));
         self.core.audit.append(record).map_err(ChangeError::from)?;
+        self.sessions.open(session.clone(), now);
         Ok(session)
     }
 

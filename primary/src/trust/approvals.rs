@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::agents::describe;
 use super::grants::narration;
-use super::ledger::merge;
+use super::ledger::granted;
 use super::narration::PendingNarration;
 use super::{ChangeError, Trust};
 use crate::store::Change;
@@ -105,7 +105,6 @@ impl Trust {
     ) -> Result<Vec<Grant>, AnswerError> {
         let now = self.now();
         let catalog = self.core.registry.catalog();
-        let ledger = self.ledger();
         let grant = |ask: &crate::store::rows::Ask| {
             let changed = || AnswerError::Changed(ask.id.to_string());
             let target = &catalog.get(ask.id.as_str()).ok_or_else(changed)?.target;
@@ -117,12 +116,7 @@ impl Trust {
                 Some(picked) => choose_window(Picker::Owner, class, ask.verbs, Some(picked)),
                 None => choose_window(Picker::Agent, class, ask.verbs, ask.window),
             };
-            let held = ledger.standing(&item.agent, &ask.id, now);
-            Ok(match window {
-                // A single use stands beside what is held; it is never merged into it.
-                TrustWindow::Once => merge(None, &item.agent, &ask.id, ask.verbs, window, now),
-                _ => merge(held, &item.agent, &ask.id, ask.verbs, window, now),
-            })
+            Ok(granted(&item.agent, &ask.id, ask.verbs, window, now))
         };
         item.asks.iter().map(grant).collect()
     }
@@ -131,12 +125,7 @@ impl Trust {
     /// grant outlives it; a single use does not.
     fn hand_over(&self, item: &PendingRow, grants: &[Grant]) {
         let Some(session) = self.sessions.live(item.session.as_str(), self.now()) else { return };
-        let asked: Vec<_> = grants
-            .iter()
-            .zip(&item.asks)
-            .map(|(grant, ask)| Grant { verbs: ask.verbs, ..grant.clone() })
-            .collect();
-        match self.mint(&session, &asked) {
+        match self.mint(&session, grants) {
             Ok(token) => self.sessions.keep(&session.id, item.id.clone(), token),
             Err(error) => tracing::warn!(%error, "no token was minted for an approved request"),
         }

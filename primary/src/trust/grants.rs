@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::agents::describe;
 use super::authorizer::{Decision, Question};
-use super::ledger::{Ledger, merge};
+use super::ledger::{Ledger, granted};
 use super::narration::{PendingNarration, narrate};
 use super::sessions::Session;
 use super::{ChangeError, MAX_OPEN_ITEMS, Trust};
@@ -74,8 +74,7 @@ pub struct GrantStatus {
 
 struct Sorted {
     held: Vec<Grant>,
-    /// What is newly allowed, as it will stand, and the verbs asked for now.
-    fresh: Vec<(Grant, VerbSet)>,
+    fresh: Vec<Grant>,
     asks: Vec<Ask>,
     declined: Vec<Declined>,
 }
@@ -105,8 +104,7 @@ impl Trust {
         if let Some(Item::New(row)) = &item {
             self.ask(session, row).await?;
         }
-        let fresh = sorted.fresh.into_iter().map(|(grant, verbs)| Grant { verbs, ..grant });
-        let grants: Vec<_> = sorted.held.into_iter().chain(fresh).collect();
+        let grants: Vec<_> = sorted.held.into_iter().chain(sorted.fresh).collect();
         let token = (!grants.is_empty()).then(|| self.mint(session, &grants)).transpose()?;
         Ok(match (item.map(Item::row), token) {
             (Some(item), partial) => {
@@ -137,8 +135,7 @@ impl Trust {
             let Some(target) = catalog.exposed(&ask.id) else { continue };
             fits(&ask, target)?;
             let id = &target.definition.id;
-            let standing = ledger.standing(agent, id, now);
-            let held = standing.filter(|grant| grant.verbs.covers(ask.verbs));
+            let held = ledger.standing(agent, id, ask.verbs, now);
             let provenance = target.posture.provenance;
             let question = Question { provenance, verbs: ask.verbs, held: held.is_some() };
             match (self.authorizer.decide(&question), held) {
@@ -147,8 +144,7 @@ impl Trust {
                 }
                 (Decision::Allow, None) => {
                     let window = choose_window(Picker::Agent, provenance, ask.verbs, ask.window);
-                    let grant = merge(standing, agent, id, ask.verbs, window, now);
-                    sorted.fresh.push((grant, ask.verbs));
+                    sorted.fresh.push(granted(agent, id, ask.verbs, window, now));
                 }
                 (Decision::Ask(reason), _) => sorted.asks.push(Ask {
                     id: id.clone(),
@@ -189,13 +185,8 @@ impl Trust {
         }))
     }
 
-    async fn allow_fresh(
-        &self,
-        session: &Session,
-        fresh: &[(Grant, VerbSet)],
-    ) -> Result<(), ChangeError> {
-        let grants = || fresh.iter().map(|(grant, _)| grant);
-        let standing = grants().filter(|grant| grant.window != TrustWindow::Once);
+    async fn allow_fresh(&self, session: &Session, fresh: &[Grant]) -> Result<(), ChangeError> {
+        let standing = fresh.iter().filter(|grant| grant.window != TrustWindow::Once);
         if fresh.is_empty() {
             return Ok(());
         }
@@ -205,7 +196,7 @@ impl Trust {
             .outcome(RecordOutcome::Ok)
             .detail(&json!({
                 "by": "policy",
-                "granted": grants().map(describe).collect::<Vec<_>>(),
+                "granted": fresh.iter().map(describe).collect::<Vec<_>>(),
             }));
         self.change(record, standing.cloned().map(Change::PutGrant).collect()).await?;
         Ok(())
@@ -272,7 +263,12 @@ fn fits(ask: &Requested, target: &Registered) -> Result<(), Denial> {
     if !ask.verbs.is_empty() && has.covers(ask.verbs) {
         return Ok(());
     }
-    let message = format!("{} needs {has}, not {}; name the verbs you ask for", ask.id, ask.verbs);
+    let (id, asked) = (&ask.id, ask.verbs);
+    let asked = if asked.is_empty() { "nothing".to_owned() } else { asked.to_string() };
+    let shape = serde_json::json!({"decision": "allow", "verbs": has});
+    let message = format!(
+        "{id} needs {has}, and {asked} was asked for; ask like this: {{\"{id}\": {shape}}}"
+    );
     Err(Denial::new(Code::SchemaValidationFailed, message)
         .about(ask.id.clone())
         .with_detail(json!({"verbs": has})))

@@ -18,7 +18,7 @@ pub struct Ledger {
     by_code: HashMap<CredentialHash, AgentId>,
     by_pat: HashMap<CredentialHash, AgentId>,
     spent: HashSet<CredentialHash>,
-    grants: HashMap<(AgentId, CapabilityId), Grant>,
+    grants: HashMap<(AgentId, CapabilityId), Vec<Grant>>,
     pending: HashMap<PendingId, PendingRow>,
 }
 
@@ -41,6 +41,9 @@ impl Ledger {
                 self.spent.insert(hash);
             }
             Change::PutGrant(grant) => self.put_grant(grant),
+            Change::DropGrants(prefix) => {
+                self.grants.retain(|(_, capability), _| !capability.as_str().starts_with(&prefix));
+            }
             Change::PutPending(row) => {
                 self.pending.insert(row.id.clone(), row);
             }
@@ -75,7 +78,9 @@ impl Ledger {
     }
 
     fn put_grant(&mut self, grant: Grant) {
-        self.grants.insert((grant.agent.clone(), grant.capability.clone()), grant);
+        let held = self.grants.entry((grant.agent.clone(), grant.capability.clone())).or_default();
+        held.retain(|old| old.verbs != grant.verbs);
+        held.push(grant);
     }
 
     /// The agent called `id`.
@@ -105,22 +110,27 @@ impl Ledger {
         self.spent.contains(hash)
     }
 
-    /// What `agent` holds on `capability`, standing and unexpired at `now`.
+    /// What `agent` holds on `capability` that covers `verbs`, standing and unexpired at `now`: of
+    /// several, the one that ends last. Each approval stands by itself; none lengthens or shortens
+    /// another.
     pub fn standing(
         &self,
         agent: &AgentId,
         capability: &CapabilityId,
+        verbs: VerbSet,
         now: Timestamp,
     ) -> Option<&Grant> {
-        let grant = self.grants.get(&(agent.clone(), capability.clone()))?;
-        (grant.window != TrustWindow::Once && grant.expires_at > now).then_some(grant)
+        let held = self.grants.get(&(agent.clone(), capability.clone()))?;
+        let standing = |grant: &&Grant| grant.window != TrustWindow::Once && grant.expires_at > now;
+        let covering = held.iter().filter(standing).filter(|grant| grant.verbs.covers(verbs));
+        covering.max_by_key(|grant| grant.expires_at)
     }
 
     /// Every standing grant at `now`, of one agent or of all, in order.
     pub fn grants(&self, agent: Option<&AgentId>, now: Timestamp) -> Vec<&Grant> {
         let mine = |grant: &&Grant| agent.is_none_or(|agent| grant.agent == *agent);
         let live = |grant: &&Grant| grant.expires_at > now;
-        let mut grants: Vec<_> = self.grants.values().filter(mine).filter(live).collect();
+        let mut grants: Vec<_> = self.grants.values().flatten().filter(mine).filter(live).collect();
         grants.sort_unstable_by(|a, b| (&a.agent, &a.capability).cmp(&(&b.agent, &b.capability)));
         grants
     }
@@ -151,32 +161,21 @@ fn aged(row: &PendingRow, now: Timestamp) -> PendingRow {
     row
 }
 
-/// The grant that results from approving `verbs` for `window` on top of what is held. Verbs add up;
-/// the end is the earlier of the two, so that asking for one verb never lengthens another.
-pub(super) fn merge(
-    held: Option<&Grant>,
+/// The grant that an approval of `verbs` for `window` makes.
+pub(super) fn granted(
     agent: &AgentId,
     capability: &CapabilityId,
     verbs: VerbSet,
     window: TrustWindow,
     now: Timestamp,
 ) -> Grant {
-    let fresh = Grant {
+    Grant {
         agent: agent.clone(),
         capability: capability.clone(),
         verbs,
         granted_at: now,
         expires_at: window.expiry(now),
         window,
-    };
-    match held {
-        Some(held) if !verbs.covers(held.verbs) => Grant {
-            verbs: verbs.union(held.verbs),
-            expires_at: fresh.expires_at.min(held.expires_at),
-            window: window.shorter(held.window),
-            ..fresh
-        },
-        _ => fresh,
     }
 }
 
@@ -187,16 +186,21 @@ mod tests {
     use plexus_shared::model::verb::Verb;
 
     #[test]
-    fn approving_one_verb_never_lengthens_another() {
+    fn approving_one_verb_neither_lengthens_nor_shortens_another() {
         let now = Timestamp::from_millis(0);
-        let agent = "ada".parse().unwrap();
-        let id = "a.b.c".parse().unwrap();
+        let (agent, id) = ("ada".parse().unwrap(), "a.b.c".parse().unwrap());
         let write: VerbSet = [Verb::Write].into_iter().collect();
-        let short = merge(None, &agent, &id, VerbSet::READ, TrustWindow::Hour, now);
-        let both = merge(Some(&short), &agent, &id, write, TrustWindow::Day, now);
-        assert!(both.verbs.covers(write.union(VerbSet::READ)));
-        assert_eq!(both.expires_at, TrustWindow::Hour.expiry(now));
-        let again = merge(Some(&short), &agent, &id, VerbSet::READ, TrustWindow::Day, now);
-        assert_eq!(again.expires_at, TrustWindow::Day.expiry(now), "the owner lengthens");
+        let mut ledger = Ledger::default();
+        ledger.put_grant(granted(&agent, &id, write, TrustWindow::UntilRevoked, now));
+        ledger.put_grant(granted(&agent, &id, VerbSet::READ, TrustWindow::Hour, now));
+        let ends = |ledger: &Ledger, verbs, at| {
+            ledger.standing(&agent, &id, verbs, at).map(|grant| grant.expires_at)
+        };
+        assert_eq!(ends(&ledger, VerbSet::READ, now), Some(TrustWindow::Hour.expiry(now)));
+        assert_eq!(ends(&ledger, write, now), Some(TrustWindow::UntilRevoked.expiry(now)));
+        assert_eq!(ends(&ledger, write.union(VerbSet::READ), now), None, "two halves are no whole");
+        ledger.put_grant(granted(&agent, &id, VerbSet::READ, TrustWindow::Day, now));
+        assert_eq!(ends(&ledger, VerbSet::READ, now), Some(TrustWindow::Day.expiry(now)));
+        assert_eq!(ledger.grants(Some(&agent), now).len(), 2, "the same verbs again replace");
     }
 }

@@ -1,5 +1,6 @@
 //! Turning what an agent holds into a short token.
 
+use plexus_shared::admit::Binding;
 use plexus_shared::admit::token::Claims;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
@@ -31,7 +32,12 @@ impl Trust {
         let expires_at = Timestamp::from_millis(expires_at.as_secs() * 1000);
         let scopes: Vec<_> = grants
             .iter()
-            .map(|grant| TokenScope { id: grant.capability.clone(), verbs: grant.verbs })
+            .map(|grant| TokenScope {
+                id: grant.capability.clone(),
+                verbs: grant.verbs,
+                synthesized_for: None,
+                constraint: None,
+            })
             .collect();
         let jti = TokenId::fresh(now);
         let claims = Claims::new(
@@ -53,8 +59,13 @@ impl Trust {
             .detail(&serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
         self.core.audit.append(record).map_err(ChangeError::from)?;
         let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
-        let single = single.map(|grant| grant.capability.clone());
-        if !self.sessions.list(&session.id, jti.clone(), expires_at, single) {
+        let catalog = self.core.registry.catalog();
+        let single = single.filter_map(|grant| {
+            let definition = catalog.get(grant.capability.as_str())?.target.digest;
+            Some((grant.capability.clone(), Binding { definition, input: None }))
+        });
+        let held = scopes.iter().map(|scope| scope.id.clone()).collect();
+        if !self.sessions.list(&session.id, jti.clone(), expires_at, held, single) {
             return Err(Denial::new(
                 Code::SessionExpired,
                 "the session has ended; handshake again",
@@ -65,6 +76,7 @@ impl Trust {
             jti,
             expires_at,
             scopes,
+            transitive: Vec::new(),
             grant_expires_at: grant_ends,
             trust_window: grants.iter().map(|grant| grant.window).reduce(TrustWindow::shorter),
         })

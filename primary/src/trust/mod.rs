@@ -27,6 +27,7 @@ use plexus_shared::ids::EventId;
 use plexus_shared::model::denial::Denial;
 
 use crate::core::Core;
+use crate::store::rows::{PendingRow, PendingState};
 use crate::store::{Change, StoreError};
 use authorizer::Authorizer;
 use ledger::Ledger;
@@ -121,6 +122,28 @@ impl Trust {
     /// The ledger as it is now.
     pub fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
         self.ledger.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets whatever is held or asked for on ids that begin with `prefix`, together with `changes`.
+    ///
+    /// # Errors
+    /// When it could not be kept; then nothing was forgotten.
+    pub async fn forget(&self, prefix: &str, changes: Vec<Change>) -> Result<(), StoreError> {
+        let _gate = self.gate.lock().await;
+        let begins =
+            |row: &PendingRow| row.asks.iter().any(|ask| ask.id.as_str().starts_with(prefix));
+        let open = self.ledger().open(self.now());
+        let moot = open.into_iter().filter(begins);
+        let denied = |row| Change::PutPending(PendingRow { state: PendingState::Denied, ..row });
+        let mut changes = changes;
+        changes.push(Change::DropGrants(prefix.to_owned()));
+        changes.extend(moot.map(denied));
+        self.core.store.commit(changes.clone()).await?;
+        let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+        changes.into_iter().for_each(|change| ledger.apply(change));
+        drop(ledger);
+        self.sessions.strike(|scope| scope.as_str().starts_with(prefix));
+        Ok(())
     }
 
     fn now(&self) -> Timestamp {

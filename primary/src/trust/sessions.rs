@@ -8,8 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use plexus_shared::admit::Liveness;
 use plexus_shared::admit::token::VerifiedToken;
+use plexus_shared::admit::{Binding, Liveness};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{AgentId, CapabilityId, PendingId, SessionId, TokenId};
 use plexus_shared::model::denial::{Code, Denial};
@@ -43,7 +43,15 @@ struct Stay {
 struct LiveToken {
     session: SessionId,
     expires_at: Timestamp,
-    single: HashMap<CapabilityId, AtomicBool>,
+    scopes: Vec<CapabilityId>,
+    single: HashMap<CapabilityId, Single>,
+}
+
+/// One use of one capability: as it was shown, and whether it was used.
+#[derive(Debug)]
+struct Single {
+    used: AtomicBool,
+    binding: Binding,
 }
 
 #[derive(Debug, Default)]
@@ -67,24 +75,20 @@ impl Sessions {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session for `agent` until `expires_at`. Sessions all live equally long, so the oldest
-    /// end first.
-    pub fn open(&self, agent: AgentId, now: Timestamp, expires_at: Timestamp) -> Session {
+    /// Opens `session`. Sessions all live equally long, so the oldest end first.
+    pub fn open(&self, session: Session, now: Timestamp) {
         let mut inner = self.write();
         inner.forget_ended(now);
-        let session = Session { id: SessionId::fresh(now), agent: agent.clone(), expires_at };
-        inner.by_age.push_back((expires_at, session.id.clone()));
-        let stay =
-            Stay { session: session.clone(), tokens: VecDeque::new(), waiting: HashMap::new() };
-        inner.stays.insert(session.id.clone(), stay);
+        let (id, agent) = (session.id.clone(), session.agent.clone());
+        inner.by_age.push_back((session.expires_at, id.clone()));
+        let stay = Stay { session, tokens: VecDeque::new(), waiting: HashMap::new() };
+        inner.stays.insert(id.clone(), stay);
         let mine = inner.by_agent.entry(agent).or_default();
-        mine.push_back(session.id.clone());
-        let surplus =
-            (mine.len() > MAX_SESSIONS_PER_AGENT).then(|| mine.front().cloned()).flatten();
-        if let Some(oldest) = surplus {
+        mine.push_back(id);
+        let surplus = (mine.len() > MAX_SESSIONS_PER_AGENT).then(|| mine.front().cloned());
+        if let Some(oldest) = surplus.flatten() {
             inner.end(&oldest);
         }
-        session
     }
 
     /// The session `id`, when it is live at `now`.
@@ -105,6 +109,28 @@ impl Sessions {
         self.read().stays.get(session)?.waiting.get(item).cloned()
     }
 
+    /// Strikes off every token that carries a scope `which` picks; says which tokens those were.
+    pub fn strike(&self, which: impl Fn(&CapabilityId) -> bool) -> Vec<TokenId> {
+        let mut inner = self.write();
+        let struck = inner.tokens.iter().filter(|(_, token)| token.scopes.iter().any(&which));
+        let struck: Vec<_> = struck.map(|(jti, _)| jti.clone()).collect();
+        for jti in &struck {
+            inner.tokens.remove(jti);
+        }
+        for stay in inner.stays.values_mut() {
+            stay.waiting.retain(|_, token| !struck.contains(&token.jti));
+        }
+        struck
+    }
+
+    /// Ends every session of `agent`, and so every token; says how many sessions there were.
+    pub fn end_all(&self, agent: &AgentId) -> usize {
+        let mut inner = self.write();
+        let mine = inner.by_agent.get(agent).cloned().unwrap_or_default();
+        mine.iter().for_each(|id| inner.end(id));
+        mine.len()
+    }
+
     /// How many sessions and tokens are held.
     pub fn count(&self) -> (usize, usize) {
         let inner = self.read();
@@ -118,7 +144,8 @@ impl Sessions {
         session: &SessionId,
         jti: TokenId,
         expires_at: Timestamp,
-        single: impl IntoIterator<Item = CapabilityId>,
+        scopes: Vec<CapabilityId>,
+        single: impl IntoIterator<Item = (CapabilityId, Binding)>,
     ) -> bool {
         let mut inner = self.write();
         let Some(stay) = inner.stays.get_mut(session) else { return false };
@@ -128,8 +155,11 @@ impl Sessions {
         if let Some(oldest) = surplus {
             inner.tokens.remove(&oldest);
         }
-        let single = single.into_iter().map(|id| (id, AtomicBool::new(false))).collect();
-        inner.tokens.insert(jti, LiveToken { session: session.clone(), expires_at, single });
+        let unused = |(id, binding)| (id, Single { used: AtomicBool::new(false), binding });
+        let single = single.into_iter().map(unused).collect();
+        inner
+            .tokens
+            .insert(jti, LiveToken { session: session.clone(), expires_at, scopes, single });
         true
     }
 }
@@ -178,11 +208,16 @@ impl Liveness for Sessions {
         Err(Denial::new(Code::TokenRevoked, message))
     }
 
+    fn binding(&self, token: &VerifiedToken, id: &str) -> Option<Binding> {
+        let inner = self.read();
+        inner.tokens.get(token.jti())?.single.get(id).map(|single| single.binding)
+    }
+
     fn claim(&self, token: &VerifiedToken, id: &str) -> Result<(), Denial> {
         let inner = self.read();
         let spent = match inner.tokens.get(token.jti()).map(|known| known.single.get(id)) {
             Some(None) => false,
-            Some(Some(used)) => used.swap(true, Ordering::AcqRel),
+            Some(Some(single)) => single.used.swap(true, Ordering::AcqRel),
             None => true,
         };
         if !spent {
@@ -199,6 +234,13 @@ mod tests {
     use super::*;
     use plexus_shared::admit::token::{Claims, TokenKeys};
     use std::time::Duration;
+
+    fn opened(sessions: &Sessions, agent: &str, now: Timestamp) -> Session {
+        let (agent, expires_at) = (agent.parse().unwrap(), now.plus(Duration::from_secs(60)));
+        let session = Session { id: SessionId::fresh(now), agent, expires_at };
+        sessions.open(session.clone(), now);
+        session
+    }
 
     fn token(session: &Session, jti: &TokenId, now: Timestamp) -> VerifiedToken {
         let keys = TokenKeys::new(&[1; 32]);
@@ -219,9 +261,17 @@ mod tests {
     fn one_of_many_calls_gets_the_single_use() {
         let now = Timestamp::from_millis(1_000);
         let sessions = Sessions::default();
-        let session = sessions.open("ada".parse().unwrap(), now, now.plus(Duration::from_secs(60)));
+        let session = opened(&sessions, "ada", now);
         let jti = TokenId::fresh(now);
-        sessions.list(&session.id, jti.clone(), session.expires_at, ["a.b.c".parse().unwrap()]);
+        let id: CapabilityId = "a.b.c".parse().unwrap();
+        let bound = Binding { definition: [0; 32], input: None };
+        sessions.list(
+            &session.id,
+            jti.clone(),
+            session.expires_at,
+            vec![id.clone()],
+            [(id, bound)],
+        );
         let token = token(&session, &jti, now);
         let won = std::thread::scope(|scope| {
             let calls: Vec<_> =
@@ -236,14 +286,14 @@ mod tests {
     fn a_token_dies_with_its_session_and_sessions_are_forgotten() {
         let now = Timestamp::from_millis(1_000);
         let sessions = Sessions::default();
-        let session = sessions.open("ada".parse().unwrap(), now, now.plus(Duration::from_secs(60)));
+        let session = opened(&sessions, "ada", now);
         let jti = TokenId::fresh(now);
-        sessions.list(&session.id, jti.clone(), now.plus(Duration::from_secs(900)), []);
+        sessions.list(&session.id, jti.clone(), now.plus(Duration::from_secs(900)), Vec::new(), []);
         let token = token(&session, &jti, now);
         assert!(sessions.check(&token, now).is_ok());
         let later = now.plus(Duration::from_secs(61));
         assert_eq!(sessions.check(&token, later).unwrap_err().code, Code::SessionExpired);
-        sessions.open("bob".parse().unwrap(), later, later.plus(Duration::from_secs(60)));
+        opened(&sessions, "bob", later);
         assert_eq!(sessions.count(), (1, 0));
     }
 
@@ -252,7 +302,7 @@ mod tests {
         let now = Timestamp::from_millis(1_000);
         let sessions = Sessions::default();
         for _ in 0..1_000 {
-            sessions.open("ada".parse().unwrap(), now, now.plus(Duration::from_secs(60)));
+            opened(&sessions, "ada", now);
         }
         assert_eq!(sessions.count().0, MAX_SESSIONS_PER_AGENT);
     }

@@ -12,7 +12,7 @@ use crate::config::Config;
 
 pub(super) fn check(output: &Output, file: &Path) -> Result<(), Failure> {
     let config = Config::load(file)?;
-    let sources = Sources::open(&config)?;
+    let sources = Sources::open(&config, Path::new(crate::state::DEFAULT_DIR))?;
     output.result(text(&config, &sources).trim_end(), &value(&config, &sources));
     Ok(())
 }

@@ -117,6 +117,7 @@ impl From<JoinError> for Failure {
             JoinError::Unreachable(_) => Self::new(Class::Unreachable, message),
             JoinError::State(error) => error.into(),
             JoinError::Dialer(_) => Self::machine(message),
+            JoinError::Elsewhere(_) => Self::usage(message),
         }
     }
 }

@@ -14,13 +14,13 @@ use super::output::Output;
 use super::{JoinArgs, block_on};
 use crate::catalog::Sources;
 use crate::config::Config;
-use crate::join;
+use crate::join::{self, Outcome};
 use crate::state::State;
 
 pub(super) fn join(output: &Output, args: JoinArgs) -> Result<(), Failure> {
     let JoinArgs { ticket_file, ticket, config, state } = args;
     if let Some(file) = config {
-        Sources::open(&Config::load(&file)?)?;
+        Sources::open(&Config::load(&file)?, &state)?;
     }
     let text = match (ticket_file, ticket) {
         (Some(file), _) => read_ticket(&file)?,
@@ -36,11 +36,16 @@ pub(super) fn join(output: &Output, args: JoinArgs) -> Result<(), Failure> {
     let ticket = Ticket::parse(&text)
         .map_err(|error| Failure::usage(format!("this is no join ticket: it {error}")))?;
     let state = State::open(&state)?;
-    let joined = block_on(join::join(&state, &ticket))??;
+    let Outcome { joined, known_before } = block_on(join::join(&state, &ticket))??;
+    let said = match known_before {
+        false => "joined; run `plexus-proxy run` to offer this machine's sources",
+        true => "this node had joined before, so the ticket was not used; run `plexus-proxy run`",
+    };
     output.result(
-        "joined; run `plexus-proxy run` to offer this machine's sources",
+        said,
         &json!({
             "ok": true,
+            "knownBefore": known_before,
             "primaryKey": joined.primary_key.to_string(),
             "fingerprint": joined.primary_key.fingerprint(),
             "addresses": joined.addresses,

@@ -199,7 +199,12 @@ mod tests {
 
     fn claims() -> Claims {
         let now = Timestamp::from_millis(1_000_000);
-        let scope = TokenScope { id: "a.b.c".parse().unwrap(), verbs: VerbSet::READ };
+        let scope = TokenScope {
+            id: "a.b.c".parse().unwrap(),
+            verbs: VerbSet::READ,
+            synthesized_for: None,
+            constraint: None,
+        };
         Claims::new(
             "ada".parse().unwrap(),
             SessionId::fresh(now),

@@ -163,6 +163,8 @@ pub struct Attribution {
 /// Where a mirrored line stands in the log it was mirrored from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
+    /// Its id there.
+    pub id: EventId,
     /// Its `seq` there.
     pub seq: u64,
     /// Its `hash` there.

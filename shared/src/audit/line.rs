@@ -65,6 +65,8 @@ impl Body {
             members.key("origin");
             members.out.push_str("{\"hash\":");
             canonical::write_string(&mut members.out, &origin.hash);
+            members.out.push_str(",\"id\":");
+            canonical::write_string(&mut members.out, origin.id.as_str());
             let _ = write!(members.out, ",\"seq\":{}}}", origin.seq);
         }
         members.text("outcome", record.outcome.map(|outcome| outcome.as_str()));

@@ -103,9 +103,11 @@ impl AuditLog {
         let redactor = Redactor::default();
         let workload = redactor.redact_text(workload);
         let body = |event: &Event| {
-            let origin = Origin { seq: event.seq, hash: redactor.redact_text(&event.hash) };
+            let hash = redactor.redact_text(&event.hash);
+            let origin = Origin { id: event.id.clone(), seq: event.seq, hash };
             let stamp = Stamp {
-                id: event.id.clone(),
+                // Ours: no other node names a line of this log.
+                id: EventId::fresh(self.clock.now()),
                 at: event.at,
                 tier: Tier::Proxy,
                 workload: Some(workload.clone()),

@@ -1,6 +1,7 @@
 //! The pure checks: plain data in, a verdict out. No clock, no storage, no I/O.
 
 pub mod constraint;
+pub mod cost;
 pub mod schema;
 pub mod scope;
 pub mod sensitivity;

@@ -1,7 +1,7 @@
 //! Does an input have the shape its entry asks for?
 //!
 //! The whole schema is compiled once, when the entry is registered. A schema that does not compile
-//! (or asks for a regular expression that can't be matched in linear time) falls back to the
+//! (or that could take unbounded work, see [`super::cost`]) falls back to the
 //! contract's lightweight rule: required members, top-level types, `additionalProperties: false`.
 //! References to other documents are never fetched.
 
@@ -9,6 +9,7 @@ use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::cost;
 use crate::model::denial::{Code, Denial};
 use crate::model::input::Input;
 
@@ -34,14 +35,16 @@ impl InputSchema {
         let Ok(schema) = serde_json::from_str::<Value>(raw.get()) else {
             return (Self::Light(Map::new()), Some("the input schema is not readable JSON".into()));
         };
-        let options = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .with_pattern_options(PatternOptions::regex().size_limit(1 << 20));
-        match options.build(&schema) {
+        let compiled = cost::bounded(&schema).and_then(|()| {
+            let options = jsonschema::options()
+                .with_draft(Draft::Draft202012)
+                .with_pattern_options(PatternOptions::regex().size_limit(1 << 20));
+            options.build(&schema).map_err(|error| format!("it does not compile: {error}"))
+        });
+        match compiled {
             Ok(validator) => (Self::Full(Box::new(validator)), None),
-            Err(error) => {
-                let why =
-                    format!("only lightly checked: the input schema does not compile: {error}");
+            Err(why) => {
+                let why = format!("the input schema is checked only lightly: {why}");
                 let members = match schema {
                     Value::Object(members) => members,
                     _ => Map::new(),

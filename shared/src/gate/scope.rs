@@ -90,7 +90,12 @@ mod tests {
         assert!(covered(&scopes, "a.b.c", VerbSet::READ, Some("w.f.run")));
         assert!(!covered(&scopes, "a.b.c", VerbSet::READ, None), "presented directly it is inert");
         assert!(!covered(&scopes, "a.b.c", VerbSet::READ, Some("other.f.run")));
-        assert!(!covered(&[scope("a.b.c", &[Verb::Read])], "a.b.c", VerbSet::READ, Some("w.f.run")));
+        assert!(!covered(
+            &[scope("a.b.c", &[Verb::Read])],
+            "a.b.c",
+            VerbSet::READ,
+            Some("w.f.run")
+        ));
     }
 
     #[test]

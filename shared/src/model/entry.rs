@@ -159,8 +159,16 @@ impl Definition {
                 "it has more than 64 members or skills",
             ),
         ];
-        match wrong.into_iter().find(|(wrong, _)| *wrong) {
-            Some((_, why)) => Err(why.to_owned()),
+        if let Some((_, why)) = wrong.into_iter().find(|(wrong, _)| *wrong) {
+            return Err(why.to_owned());
+        }
+        // What rides through verbatim is at least something that can be read, and so be digested.
+        let io = self.io.iter().flat_map(|io| [&io.input, &io.output]).flatten();
+        let mut raw = io.chain(&self.extras);
+        match raw.find(|raw| serde_json::from_str::<serde_json::Value>(raw.get()).is_err()) {
+            Some(_) => {
+                Err("a part of it is JSON that can't be read: too deep, or no number".into())
+            }
             None => Ok(()),
         }
     }

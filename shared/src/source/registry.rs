@@ -4,7 +4,7 @@
 //! owner's exposure rules) makes a new [`Catalog`] and swaps it in; calls read whichever snapshot they
 //! began with and never wait. `revision` moves when what an agent can see moves, and only then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -145,6 +145,12 @@ struct Held {
     entries: Vec<Arc<Registered>>,
 }
 
+impl Held {
+    fn ids(&self) -> impl Iterator<Item = CapabilityId> {
+        self.entries.iter().map(|entry| entry.definition.id.clone())
+    }
+}
+
 #[derive(Default)]
 struct State {
     groups: BTreeMap<String, Held>,
@@ -190,8 +196,22 @@ impl Registry {
         let entries: Vec<_> =
             offers.into_iter().map(|offer| Arc::new(register(class, &health, offer))).collect();
         let mut state = self.lock();
-        let (taken, entries): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|entry| holds(&state, name, &entry.definition.id));
+        let others = state.groups.iter().filter(|(other, _)| other.as_str() != name);
+        let mut held: HashSet<_> = others.flat_map(|(_, held)| held.ids()).collect();
+        let mut taken = Vec::new();
+        let entries: Vec<_> = entries
+            .into_iter()
+            .filter_map(|entry| {
+                let free = held.insert(entry.definition.id.clone());
+                if free {
+                    Some(entry)
+                } else {
+                    taken.push(entry);
+                    None
+                }
+            })
+            .collect();
+        drop(held);
         state.groups.insert(name.to_owned(), Held { shown_by_default, entries });
         self.swap(&state);
         let refuse = |entry: Arc<Registered>| Refused {
@@ -232,11 +252,6 @@ impl Registry {
         self.catalog.store(Arc::new(next));
         self.revision.send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
     }
-}
-
-fn holds(state: &State, except: &str, id: &CapabilityId) -> bool {
-    let others = state.groups.iter().filter(|(name, _)| name.as_str() != except);
-    others.flat_map(|(_, held)| &held.entries).any(|entry| entry.definition.id == *id)
 }
 
 fn register(class: Provenance, health: &Arc<HealthCell>, offer: Offer) -> Registered {

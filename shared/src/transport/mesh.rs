@@ -20,6 +20,9 @@ use crate::clock::Timestamp;
 use crate::model::denial::{Code, Denial};
 use crate::model::outcome::{Outcome, Output};
 
+/// The most a home may add to a refusal, in bytes of JSON.
+const MAX_DETAIL: usize = 64 << 10;
+
 /// A call on its way to its home.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarded<'a> {
@@ -148,7 +151,8 @@ fn believe(id: &str, error: AnswerError) -> Denial {
     };
     let message: String = error.message.chars().take(1000).collect();
     let mut denial = Denial::new(code, message).about(id);
-    denial.detail = error.detail.map(Box::new);
+    let bounded = |detail: &serde_json::Value| detail.to_string().len() <= MAX_DETAIL;
+    denial.detail = error.detail.filter(bounded).map(Box::new);
     denial.unavailable_since = error.unavailable_since;
     denial
 }

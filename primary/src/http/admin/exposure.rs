@@ -1,13 +1,17 @@
 //! What the owner shows.
 
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
+use plexus_shared::model::entry::CapabilityEntry;
 use plexus_shared::model::exposure::ExposureRule;
-use serde::Deserialize;
+use plexus_shared::source::registry::Listed;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{bad_request, fault, unrecorded};
 use crate::http::Services;
+use crate::http::agent::well_known::gateway;
 use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
 use crate::store::Change;
@@ -16,19 +20,35 @@ use crate::store::Change;
 const MAX_RULES: usize = 10_000;
 const MAX_PATTERN: usize = 400;
 
+#[derive(Serialize)]
+struct Listing<'a> {
+    #[serde(flatten)]
+    entry: CapabilityEntry<'a>,
+    exposed: bool,
+}
+
+impl<'a> Listing<'a> {
+    fn of(listed: &'a Listed) -> Self {
+        Self { entry: listed.target.entry(), exposed: listed.exposed }
+    }
+}
+
+#[derive(Serialize)]
+struct Listings<'a> {
+    gateway: Value,
+    revision: u64,
+    entries: Vec<Listing<'a>>,
+}
+
 /// Shows every entry, hidden ones too.
-pub async fn capabilities(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
+pub async fn capabilities(State(services): State<Services>, _: Owner) -> Response {
     let catalog = services.core.registry.catalog();
-    let entries = catalog.all().map(|listed| {
-        let mut entry = json!(listed.target.entry());
-        entry["exposed"] = json!(listed.exposed);
-        entry
-    });
-    axum::Json(json!({
-        "gateway": {"name": "plexus", "version": env!("CARGO_PKG_VERSION"), "baseUrl": services.base_url},
-        "revision": catalog.revision(),
-        "entries": entries.collect::<Vec<_>>(),
-    }))
+    axum::Json(Listings {
+        gateway: gateway(&services),
+        revision: catalog.revision(),
+        entries: catalog.all().map(Listing::of).collect(),
+    })
+    .into_response()
 }
 
 /// Shows the rules in order.

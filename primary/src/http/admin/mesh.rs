@@ -70,6 +70,7 @@ pub async fn invite(
         "expiresAt": invitation.expires_at,
         "workload": workload,
         "joinCommand": "plexus-proxy join --ticket-file -",
+        "loopbackOnly": services.mesh.loopback_only(),
     });
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
 }

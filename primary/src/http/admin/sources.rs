@@ -52,7 +52,7 @@ pub async fn remove(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Value>, Failure> {
     let id: SourceId = id.parse().map_err(bad_request)?;
-    services.sources.remove(&id).await.map_err(refused)?;
+    services.sources.remove(&id, &services.trust).await.map_err(refused)?;
     let revision = services.core.registry.catalog().revision();
     Ok(axum::Json(json!({"ok": true, "source": id, "revision": revision})))
 }
@@ -63,9 +63,7 @@ fn refused(error: SourceError) -> Failure {
             refuse(StatusCode::CONFLICT, Code::SchemaValidationFailed, error)
         }
         SourceError::Unknown(_) => refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, error),
-        SourceError::Kind(_) | SourceError::Config(_) | SourceError::OwnState(_) => {
-            bad_request(error)
-        }
+        SourceError::Kind(_) | SourceError::Config(_) => bad_request(error),
         SourceError::Audit(_) | SourceError::Store(_) => fault(error),
     }
 }

@@ -5,9 +5,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use plexus_shared::clock::Timestamp;
+use plexus_shared::ids::SessionId;
 use plexus_shared::model::denial::{Code, Denial};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use plexus_shared::model::entry::CapabilityEntry;
+use plexus_shared::source::registry::Catalog;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::well_known::gateway;
 use crate::http::Services;
@@ -37,13 +41,14 @@ pub async fn open(
     };
     let client = read_client(&headers, body).await?;
     let session = services.trust.handshake(pat, client)?;
-    let manifest = json!({
-        "sessionId": session.id,
-        "expiresAt": session.expires_at,
-        "grantsUrl": format!("{}/grants", services.base_url),
-        "manifest": document(&services, &session),
-    });
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(manifest)).into_response())
+    let catalog = services.core.registry.catalog();
+    let greeting = Greeting {
+        session_id: &session.id,
+        expires_at: session.expires_at,
+        grants_url: format!("{}/grants", services.base_url),
+        manifest: document(&services, &session, &catalog),
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(greeting)).into_response())
 }
 
 /// What the client says of itself: optional, and never more than a note.
@@ -64,18 +69,43 @@ async fn read_client(headers: &HeaderMap, body: Body) -> Result<Value, Failure> 
 }
 
 /// Shows the current manifest.
-pub async fn manifest(State(services): State<Services>, session: Session) -> Json<Value> {
-    Json(json!({ "manifest": document(&services, &session) }))
+pub async fn manifest(State(services): State<Services>, session: Session) -> Response {
+    let catalog = services.core.registry.catalog();
+    Json(Refreshed { manifest: document(&services, &session, &catalog) }).into_response()
 }
 
-fn document(services: &Services, session: &Session) -> Value {
-    let catalog = services.core.registry.catalog();
-    let entries: Vec<_> = catalog.shown().map(|entry| json!(entry.entry())).collect();
-    json!({
-        "gateway": gateway(services),
-        "sessionId": session.id,
-        "expiresAt": session.expires_at,
-        "revision": catalog.revision(),
-        "entries": entries,
-    })
+/// The answer to a handshake. Written from the entries themselves, never by way of a JSON value:
+/// schemas ride through as they came.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Greeting<'a> {
+    session_id: &'a SessionId,
+    expires_at: Timestamp,
+    grants_url: String,
+    manifest: Manifest<'a>,
+}
+
+#[derive(Serialize)]
+struct Refreshed<'a> {
+    manifest: Manifest<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    gateway: Value,
+    session_id: &'a SessionId,
+    expires_at: Timestamp,
+    revision: u64,
+    entries: Vec<CapabilityEntry<'a>>,
+}
+
+fn document<'a>(services: &Services, session: &'a Session, catalog: &'a Catalog) -> Manifest<'a> {
+    Manifest {
+        gateway: gateway(services),
+        session_id: &session.id,
+        expires_at: session.expires_at,
+        revision: catalog.revision(),
+        entries: catalog.shown().map(|entry| entry.entry()).collect(),
+    }
 }

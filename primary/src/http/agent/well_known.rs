@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::http::Services;
 
 /// The gateway's identity block.
-pub(super) fn gateway(services: &Services) -> Value {
+pub(in crate::http) fn gateway(services: &Services) -> Value {
     json!({
         "name": "plexus",
         "version": env!("CARGO_PKG_VERSION"),
@@ -44,32 +44,7 @@ fn auth(base: &str) -> Value {
         "eventsUrl": url("/events"),
         "grantsListUrl": url("/grants"),
         "tokenScheme": "plexus-scoped-jwt",
-        "requestShapes": {
-            "handshake": {
-                "url": url("/link/handshake"),
-                "method": "POST",
-                "auth": "bearer(pat)",
-                "headers": {"Authorization": "Bearer <your plx_agent_… PAT>"},
-                "body": {},
-            },
-            "grantRequest": {
-                "url": url("/grants"),
-                "method": "PUT",
-                "auth": "header:X-Plexus-Session",
-                "headers": {"X-Plexus-Session": "<sessionId>", "Content-Type": "application/json"},
-                "body": {"grants": {"<capabilityId>": "allow"}},
-            },
-            "invoke": {
-                "url": url("/invoke"),
-                "method": "POST",
-                "auth": "bearer(scoped-jwt)",
-                "headers": {
-                    "Authorization": "Bearer <token>",
-                    "Content-Type": "application/json",
-                },
-                "body": {"id": "<capabilityId>", "input": {}},
-            },
-        },
+        "requestShapes": request_shapes(&url),
         "enrollmentUrl": url("/agents/enroll"),
         "enrollment": {
             "url": url("/agents/enroll"),
@@ -84,6 +59,39 @@ fn auth(base: &str) -> Value {
                 ["malformed", "unknown_code", "code_expired", "code_consumed", "persist_failed"],
             "patStorage": "Store the PAT yourself, readable by you alone; it is returned exactly \
                            once. Present it as Authorization: Bearer plx_agent_… at every handshake.",
+        },
+    })
+}
+
+fn request_shapes(url: &dyn Fn(&str) -> String) -> Value {
+    json!({
+        "handshake": {
+            "url": url("/link/handshake"),
+            "method": "POST",
+            "auth": "bearer(pat)",
+            "headers": {"Authorization": "Bearer <your plx_agent_… PAT>"},
+            "body": {},
+        },
+        "grantRequest": {
+            "url": url("/grants"),
+            "method": "PUT",
+            "auth": "header:X-Plexus-Session",
+            "headers": {"X-Plexus-Session": "<sessionId>", "Content-Type": "application/json"},
+            "body": {"grants": {
+                "<capabilityId>": "allow",
+                "<capabilityId that does more than read>":
+                    {"decision": "allow", "verbs": ["write"], "purpose": "<why, for the owner>"},
+            }},
+        },
+        "invoke": {
+            "url": url("/invoke"),
+            "method": "POST",
+            "auth": "bearer(scoped-jwt)",
+            "headers": {
+                "Authorization": "Bearer <token>",
+                "Content-Type": "application/json",
+            },
+            "body": {"id": "<capabilityId>", "input": {}},
         },
     })
 }

@@ -48,7 +48,8 @@ fn raw(json: &str) -> Box<RawValue> {
 
 #[test]
 fn a_line_has_every_member_and_reads_back_as_the_event_it_is() {
-    let origin = Origin { seq: 7, hash: "cd".repeat(32) };
+    let id = EventId::fresh(crate::clock::Timestamp::from_millis(7));
+    let origin = Origin { id, seq: 7, hash: "cd".repeat(32) };
     let record = full(&raw("{\"b\":1,\"a\":[2.5]}"), "notes.file.read", &json!({"z": 1, "y": "é"}));
     let (line, head) = written(&record, Some(origin.clone()));
     let event: Event = serde_json::from_str(&line).unwrap();

@@ -87,6 +87,9 @@ pub enum WorkspaceError {
     /// It is the whole file system.
     #[error("{} is the whole file system; choose the one folder agents need", .0.display())]
     WholeDisk(PathBuf),
+    /// It holds the node's own keys, or lies among them.
+    #[error("{} holds this node's own keys and state; choose a folder beside it", .0.display())]
+    OwnState(PathBuf),
     /// It is there, but closed to this account.
     #[error("{} cannot be opened by this account; give it permission to read the folder", .0.display())]
     Denied(PathBuf),

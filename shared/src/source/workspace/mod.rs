@@ -19,7 +19,7 @@ mod read;
 mod tests;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -69,7 +69,8 @@ struct Inner {
 
 impl Workspace {
     /// Opens the folder of `config` as source `id`. `label` is what people and agents read; the
-    /// source's name by default.
+    /// source's name by default. The folder must have nothing to do with `state`, where this node
+    /// keeps its own keys.
     ///
     /// # Errors
     /// When the folder is not there, is no folder or cannot be opened, or the configuration is wrong.
@@ -77,12 +78,18 @@ impl Workspace {
         id: SourceId,
         label: Option<String>,
         config: &WorkspaceConfig,
+        state: &Path,
     ) -> Result<Workspace, WorkspaceError> {
         config.check_limits()?;
         let path = config.folder()?;
         let failed = |error| WorkspaceError::opening(&path, &error);
-        if std::fs::canonicalize(&path).map_err(failed)?.parent().is_none() {
+        let real = std::fs::canonicalize(&path).map_err(failed)?;
+        if real.parent().is_none() {
             return Err(WorkspaceError::WholeDisk(path));
+        }
+        let state = std::fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
+        if state.starts_with(&real) || real.starts_with(&state) {
+            return Err(WorkspaceError::OwnState(path));
         }
         let root = Dir::open_ambient_dir(&path, ambient_authority()).map_err(failed)?;
         // The handle alone needs no permission to look inside.

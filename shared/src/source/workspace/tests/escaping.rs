@@ -90,8 +90,12 @@ fn a_pipe_a_socket_and_a_device_are_refused_without_waiting() {
             assert_eq!(reason(world.call(Operation::Write, &input)), "not_a_file", "{path}");
         }
     }
-    let devices =
-        Workspace::open("dev".parse().unwrap(), None, &WorkspaceConfig::new("/dev", Mode::Read));
+    let devices = Workspace::open(
+        "dev".parse().unwrap(),
+        None,
+        &WorkspaceConfig::new("/dev", Mode::Read),
+        NO_STATE.as_ref(),
+    );
     let input = to_raw_value(&json!({ "path": "null" })).unwrap();
     let refused = devices.unwrap().0.run(Operation::Read, &input, &Stop::default());
     assert_eq!(refused.unwrap_err().reason(), "not_a_file");

@@ -17,6 +17,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::model::entry::TransportKind;
 
+/// A state folder that lies nowhere near.
+const NO_STATE: &str = "/nowhere/plexus-state";
+
 /// What lies outside and must never come back.
 const SECRET: &str = "the-secret-outside";
 
@@ -37,7 +40,8 @@ impl World {
         fs::create_dir(base.path().join("outside")).unwrap();
         fs::write(base.path().join("outside/secret.txt"), SECRET).unwrap();
         let config = WorkspaceConfig::new(base.path().join("inside"), mode);
-        let workspace = Workspace::open("notes".parse().unwrap(), None, &config).unwrap();
+        let workspace =
+            Workspace::open("notes".parse().unwrap(), None, &config, NO_STATE.as_ref()).unwrap();
         Self { base, workspace }
     }
 
@@ -97,7 +101,12 @@ fn mkfifo(path: &Path) {
 }
 
 fn opened(path: impl Into<PathBuf>) -> Result<Workspace, WorkspaceError> {
-    Workspace::open("notes".parse().unwrap(), None, &WorkspaceConfig::new(path, Mode::Read))
+    Workspace::open(
+        "notes".parse().unwrap(),
+        None,
+        &WorkspaceConfig::new(path, Mode::Read),
+        NO_STATE.as_ref(),
+    )
 }
 
 #[test]
@@ -112,7 +121,7 @@ fn only_an_existing_folder_given_by_its_whole_path_becomes_a_workspace() {
     assert!(matches!(opened("/"), Err(WorkspaceError::WholeDisk(_))));
     let mut config = WorkspaceConfig::new(world.inside(""), Mode::Read);
     config.max_read_bytes = MAX_CALL_BYTES + 1;
-    let refused = Workspace::open("notes".parse().unwrap(), None, &config);
+    let refused = Workspace::open("notes".parse().unwrap(), None, &config, NO_STATE.as_ref());
     assert!(matches!(refused, Err(WorkspaceError::Limit { name: "maxReadBytes" })));
 }
 
@@ -291,4 +300,23 @@ fn no_message_ever_names_the_folder_on_this_machine() {
     let expected = "bad_input binary changed io is_directory not_a_directory not_a_file not_found \
         outside too_large";
     assert_eq!(seen.into_iter().collect::<Vec<_>>().join(" "), expected);
+}
+
+#[test]
+fn the_nodes_own_state_is_never_shared_nor_what_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    fs::create_dir_all(state.join("audit")).unwrap();
+    fs::create_dir(folder.path().join("beside")).unwrap();
+    let open = |path: PathBuf| {
+        let config = WorkspaceConfig::new(path, Mode::Read);
+        Workspace::open("notes".parse().unwrap(), None, &config, &state)
+    };
+    for path in [folder.path().to_owned(), state.clone(), state.join("audit")] {
+        assert!(matches!(open(path.clone()), Err(WorkspaceError::OwnState(_))), "{path:?}");
+    }
+    let link = folder.path().join("beside/link");
+    std::os::unix::fs::symlink(&state, &link).unwrap();
+    assert!(matches!(open(link), Err(WorkspaceError::OwnState(_))));
+    assert!(open(folder.path().join("beside")).is_ok());
 }

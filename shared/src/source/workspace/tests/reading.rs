@@ -139,7 +139,8 @@ fn a_limit_the_owner_set_holds() {
     world.put("t", "abcdef");
     let mut config = WorkspaceConfig::new(world.inside(""), Mode::ReadWrite);
     (config.max_read_bytes, config.max_write_bytes) = (4, 4);
-    let workspace = Workspace::open("small".parse().unwrap(), None, &config).unwrap();
+    let workspace =
+        Workspace::open("small".parse().unwrap(), None, &config, NO_STATE.as_ref()).unwrap();
     let run = |operation, input: &Value| {
         workspace.0.run(operation, &to_raw_value(input).unwrap(), &Stop::default())
     };

@@ -1,0 +1,151 @@
+//! Attacks that worked once, each held by a test.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use plexus_shared::transport::http::{Ask, Method};
+use plexus_tests::{Agent, PATIENCE, Primary, Stage, body};
+use serde_json::json;
+
+/// Sends a request whose client hangs up without waiting for the answer.
+fn send_and_leave(
+    primary: &Primary,
+    method: &str,
+    path: &str,
+    header: &str,
+    value: &serde_json::Value,
+) {
+    let host = primary.url.strip_prefix("http://").unwrap();
+    let text = value.to_string();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\n{header}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        text.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_memory_and_disk_alike() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let owner = format!("X-Plexus-Connection-Key: {}", primary.key);
+    for n in 0..100 {
+        let order = json!({"agentId": format!("agent-{n}"), "capabilities": ["notes.file.read"]});
+        send_and_leave(&primary, "POST", "/admin/api/agents/connect", &owner, &order);
+    }
+    let ada = primary.agent("ada", &[]).await;
+    let session = format!("X-Plexus-Session: {}", ada.session);
+    for n in 0..20 {
+        let ask = json!({"decision": "allow", "verbs": ["write"], "purpose": format!("{n}")});
+        let request = json!({"grants": {"notes.file.write": ask}});
+        send_and_leave(&primary, "PUT", "/grants", &session, &request);
+    }
+    // Its own request comes after all of those: changes are made one after the other.
+    primary.agent("bob", &[]).await;
+    let before = (primary.get("agents/enrollments").await, primary.get("pending").await);
+    assert!(before.1["pending"].as_array().unwrap().len() <= 5, "at most five open items");
+    primary.running.kill().await;
+    let primary = stage.primary().await;
+    let after = (primary.get("agents/enrollments").await, primary.get("pending").await);
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn the_gateways_own_state_is_not_shared_by_any_name() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    let home = stage.path("home");
+    let relative = home.join("../home/audit");
+    std::os::unix::fs::symlink(&home, stage.path("link")).unwrap();
+    for path in [home.clone(), home.join("audit"), relative, stage.path("link"), stage.path("")] {
+        let source = json!({"id": "own", "kind": "workspace", "config": {"path": path}});
+        let answer = primary.try_post("sources", &source).await;
+        assert_eq!(answer.status, 400, "{}", path.display());
+        assert!(body(&answer).to_string().contains("own keys"), "{}", path.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_connection_is_closed_in_its_time_and_keeps_no_one_out() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    let host = primary.url.strip_prefix("http://").unwrap().to_owned();
+    let mut silent = TcpStream::connect(&host).unwrap();
+    let mut half = TcpStream::connect(&host).unwrap();
+    half.write_all(b"GET / HT").unwrap();
+    let others: Vec<_> = (0..200).map(|_| TcpStream::connect(&host).unwrap()).collect();
+    assert_eq!(primary.get("status").await["version"], env!("CARGO_PKG_VERSION"));
+    for stream in [&mut silent, &mut half] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut rest = Vec::new();
+        // Ended by the gateway, cleanly or not; a time-out here would be an error of another kind.
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+    drop(others);
+}
+
+#[tokio::test]
+async fn a_redeemed_code_ends_the_sessions_of_the_credential_before_it() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let old = primary.agent("ada", &[]).await;
+    let token = old.token("notes.file.read").await;
+    let new = primary.agent("ada", &[]).await;
+    let input = json!({"path": "a.txt"});
+    let (status, answer) = old.invoke(&token, "notes.file.read", &input).await;
+    assert_eq!((status, &answer["error"]["code"]), (401, &json!("session_expired")));
+    assert_eq!(old.get("/manifest").await.0, 401);
+    assert_eq!(primary.handshake(&old.pat).await.0, "", "the old credential is dead");
+    let token = new.token("notes.file.read").await;
+    assert_eq!(new.invoke(&token, "notes.file.read", &input).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_large_body_is_held_for_token_bearers_alone() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let ada: Agent = primary.agent("ada", &[]).await;
+    let token = ada.token("notes.file.read").await;
+    let call = json!({"id": "notes.file.read", "input": {"path": "x".repeat(2 << 20)}});
+    let ask = || Ask::with_body(Method::POST, "/invoke", &call);
+    if let Ok(answer) = primary.send(ask()).await {
+        assert_eq!(answer.status, 413);
+    }
+    let bearer = format!("Bearer {token}");
+    let answer = primary.send(ask().header("authorization", &bearer)).await.unwrap();
+    assert_eq!(answer.status, 422, "read, and then refused for its shape");
+}
+
+#[tokio::test]
+async fn what_comes_under_a_removed_sources_name_is_something_else() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let ada = primary.agent("ada", &[]).await;
+    let token = ada.token("notes.file.read").await;
+    let write = json!({"notes.file.write": {"decision": "allow", "verbs": ["write"]}});
+    ada.ask(&write).await;
+    let path = "/admin/api/sources/notes";
+    let ask = Ask { method: Method::DELETE, ..Ask::get(path) };
+    let ask = ask.header("x-plexus-connection-key", &primary.key);
+    assert_eq!(primary.send(ask).await.unwrap().status, 200);
+    assert_eq!(primary.get("grants").await["grants"], json!([]));
+    assert_eq!(primary.get("pending").await["pending"], json!([]));
+    std::fs::create_dir(stage.path("secret")).unwrap();
+    std::fs::write(stage.path("secret/a.txt"), "secret").unwrap();
+    let config = json!({"path": stage.path("secret")});
+    primary.post("sources", &json!({"id": "notes", "kind": "workspace", "config": config})).await;
+    let (status, answer) = ada.invoke(&token, "notes.file.read", &json!({"path": "a.txt"})).await;
+    assert_eq!((status, &answer["error"]["code"]), (401, &json!("token_revoked")));
+}
