@@ -110,8 +110,13 @@ made_id!(/// An audit event, `evt_…`.
 made_id!(/// What joins the records of one call across nodes, `corr_…`.
     CorrelationId, "corr_");
 
+made_id!(/// A named task bundle, `bndl_…`.
+    BundleId, "bndl_");
+
 id!(/// An agent's name, chosen by the owner: lower-case letters, digits, `-`, `_`, `.`; at most 64 bytes.
+/// Or `anon:…`, made by the gateway for a session that named no agent.
 AgentId, "an agent name ([a-z0-9][a-z0-9._-]{0,63})", |text| {
+    let text = text.strip_prefix(ANON).unwrap_or(text);
     text.len() <= 64 && starts_plain(text)
         && text.bytes().all(|b| plain(b) || matches!(b, b'-' | b'_' | b'.'))
 });
@@ -138,6 +143,20 @@ fn plain(byte: u8) -> bool {
 
 fn starts_plain(text: &str) -> bool {
     text.bytes().next().is_some_and(plain)
+}
+
+const ANON: &str = "anon:";
+
+impl AgentId {
+    /// A name for a session that named no agent: it never holds anything for longer than one use.
+    pub fn anonymous(now: Timestamp) -> Self {
+        Self(format!("{ANON}{}", fresh_ulid(now).to_string().to_lowercase()).into())
+    }
+
+    /// Whether no agent was named.
+    pub fn is_anonymous(&self) -> bool {
+        self.0.starts_with(ANON)
+    }
 }
 
 impl SourceId {

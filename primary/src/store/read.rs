@@ -4,6 +4,7 @@ use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::json::Json;
 use plexus_shared::clock::Timestamp;
+use plexus_shared::ids::{AgentId, CapabilityId};
 use plexus_shared::model::exposure::ExposureRule;
 use plexus_shared::model::trust::Grant;
 use plexus_shared::secret::CredentialHash;
@@ -11,7 +12,10 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 
 use super::StoreError;
-use super::rows::{AgentRow, CursorRow, PendingRow, SourceRow, TicketRow, WorkloadRow};
+use super::rows::{
+    AgentRow, Ask, AskedBundle, AskedInput, BundleRow, CursorRow, PendingRow, ReplayRow, SourceRow,
+    TicketRow, WorkloadRow,
+};
 
 /// All that survived.
 #[derive(Debug, Default)]
@@ -22,6 +26,12 @@ pub struct Kept {
     pub spent_codes: Vec<CredentialHash>,
     /// Grants.
     pub grants: Vec<Grant>,
+    /// What was revoked and not allowed again.
+    pub tombstones: Vec<(AgentId, CapabilityId)>,
+    /// Bundles.
+    pub bundles: Vec<BundleRow>,
+    /// Calls made under an idempotency key.
+    pub replays: Vec<ReplayRow>,
     /// Pending items, answered ones too.
     pub pending: Vec<PendingRow>,
     /// Exposure rules in order.
@@ -48,6 +58,11 @@ impl Kept {
                 Ok(CredentialHash::from_bytes(row.get(0)?))
             })?,
             grants: all(db, "SELECT * FROM grant_", grant)?,
+            tombstones: all(db, "SELECT agent, capability FROM tombstone", |row| {
+                Ok((text(row, 0)?, text(row, 1)?))
+            })?,
+            bundles: all(db, "SELECT * FROM bundle", bundle)?,
+            replays: all(db, "SELECT * FROM replay", replay)?,
             pending: all(db, "SELECT * FROM pending", pending)?,
             rules: all(
                 db,
@@ -131,6 +146,7 @@ fn agent(row: &Row<'_>) -> Result<AgentRow, StoreError> {
         code: code_hash.map(CredentialHash::from_bytes).zip(code_expires),
         pat: row.get::<_, Option<[u8; 32]>>(6)?.map(CredentialHash::from_bytes),
         redeemed_at: maybe_time(row, 7)?,
+        revoked_at: maybe_time(row, 8)?,
     })
 }
 
@@ -139,13 +155,23 @@ fn grant(row: &Row<'_>) -> Result<Grant, StoreError> {
         agent: text(row, 0)?,
         capability: text(row, 1)?,
         verbs: json(row, 2)?,
-        granted_at: time(row, 3)?,
-        expires_at: time(row, 4)?,
-        window: json(row, 5)?,
+        constraint: json(row, 3)?,
+        bundle: maybe_text(row, 4)?,
+        granted_at: time(row, 5)?,
+        expires_at: time(row, 6)?,
+        window: json(row, 7)?,
     })
 }
 
+#[derive(serde::Deserialize)]
+struct Body {
+    asks: Vec<Ask>,
+    input: Option<AskedInput>,
+    bundle: Option<AskedBundle>,
+}
+
 fn pending(row: &Row<'_>) -> Result<PendingRow, StoreError> {
+    let Body { asks, input, bundle } = json(row, 6)?;
     Ok(PendingRow {
         id: text(row, 0)?,
         agent: text(row, 1)?,
@@ -153,7 +179,41 @@ fn pending(row: &Row<'_>) -> Result<PendingRow, StoreError> {
         state: word(row, 3)?,
         created_at: time(row, 4)?,
         expires_at: time(row, 5)?,
-        asks: json(row, 6)?,
+        asks,
+        input,
+        bundle,
+    })
+}
+
+fn maybe_text<T>(row: &Row<'_>, column: usize) -> Result<Option<T>, StoreError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    match row.get::<_, Option<String>>(column)? {
+        None => Ok(None),
+        Some(_) => text(row, column).map(Some),
+    }
+}
+
+fn bundle(row: &Row<'_>) -> Result<BundleRow, StoreError> {
+    Ok(BundleRow {
+        id: text(row, 0)?,
+        agent: text(row, 1)?,
+        name: row.get(2)?,
+        created_at: time(row, 3)?,
+        context: json(row, 4)?,
+    })
+}
+
+fn replay(row: &Row<'_>) -> Result<ReplayRow, StoreError> {
+    Ok(ReplayRow {
+        agent: text(row, 0)?,
+        capability: row.get(1)?,
+        key: row.get(2)?,
+        input: row.get(3)?,
+        at: time(row, 4)?,
+        audit_id: maybe_text(row, 5)?,
+        outcome: row.get(6)?,
     })
 }
 

@@ -3,7 +3,10 @@
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::{AgentId, CapabilityId, PendingId, SessionId, SourceId};
+use plexus_shared::ids::{
+    AgentId, BundleId, CapabilityId, EventId, PendingId, SessionId, SourceId,
+};
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::trust::{Provenance, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
 use plexus_shared::secret::CredentialHash;
@@ -26,6 +29,8 @@ pub struct AgentRow {
     pub pat: Option<CredentialHash>,
     /// When the credential was redeemed.
     pub redeemed_at: Option<Timestamp>,
+    /// When the owner revoked it.
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// The kinds of agent a connection can be made for.
@@ -48,13 +53,16 @@ pub enum AgentKind {
 }
 
 /// One capability asked for in a pending item.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ask {
     /// On what.
     pub id: CapabilityId,
     /// With which verbs.
     pub verbs: VerbSet,
+    /// For which inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
     /// Its definition when it was asked for: approving means this, and nothing it became since.
     pub digest: String,
     /// The window the agent proposed.
@@ -81,8 +89,84 @@ pub enum PendingState {
     Expired,
 }
 
-/// A question that waits for the owner, or waited.
+/// The input of a call that waits for the owner's yes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedInput {
+    /// The exact payload, for the owner to see.
+    pub value: serde_json::Value,
+    /// SHA-256 over its canonical form, in hex: what a yes is bound to.
+    pub digest: String,
+}
+
+/// A task bundle that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedBundle {
+    /// Its name, in the agent's words.
+    pub name: String,
+    /// The context it brings.
+    #[serde(default)]
+    pub context: Vec<ContextRef>,
+}
+
+/// One piece of a bundle's context: a skill that is there, or a text of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ContextRef {
+    /// A skill entry.
+    Skill {
+        /// Which.
+        #[serde(rename = "skillId")]
+        skill_id: CapabilityId,
+        /// Its label.
+        #[serde(default)]
+        label: Option<String>,
+    },
+    /// A text.
+    Inline {
+        /// What it is.
+        #[serde(default)]
+        label: Option<String>,
+        /// The text.
+        markdown: String,
+    },
+}
+
+/// A named group of grants to one agent. It confers nothing beyond its members.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BundleRow {
+    /// Its id.
+    pub id: BundleId,
+    /// Whose it is.
+    pub agent: AgentId,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its context.
+    pub context: Vec<ContextRef>,
+}
+
+/// A call that was made under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayRow {
+    /// The agent.
+    pub agent: AgentId,
+    /// The capability.
+    pub capability: String,
+    /// The key.
+    pub key: String,
+    /// SHA-256 over the canonical input.
+    pub input: [u8; 32],
+    /// When it was made.
+    pub at: Timestamp,
+    /// The record of what it came to.
+    pub audit_id: Option<EventId>,
+    /// `started`, `ok`, or the code of its refusal.
+    pub outcome: String,
+}
+
+/// A question that waits for the owner, or waited.
+#[derive(Clone, Debug, PartialEq)]
 pub struct PendingRow {
     /// Its id.
     pub id: PendingId,
@@ -98,6 +182,10 @@ pub struct PendingRow {
     pub expires_at: Timestamp,
     /// What was asked.
     pub asks: Vec<Ask>,
+    /// The call it came from; a yes then means this input.
+    pub input: Option<AskedInput>,
+    /// The task bundle it is for.
+    pub bundle: Option<AskedBundle>,
 }
 
 /// A configured source.

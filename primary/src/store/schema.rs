@@ -14,7 +14,31 @@ const STEPS: &[M<'_>] = &[M::up(
         code_hash BLOB UNIQUE,
         code_expires_at INTEGER,
         pat_hash BLOB UNIQUE,
-        redeemed_at INTEGER
+        redeemed_at INTEGER,
+        revoked_at INTEGER
+    ) STRICT;
+    CREATE TABLE tombstone (
+        agent TEXT NOT NULL,
+        capability TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (agent, capability)
+    ) STRICT;
+    CREATE TABLE bundle (
+        id TEXT PRIMARY KEY,
+        agent TEXT NOT NULL,
+        name TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        context TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE replay (
+        agent TEXT NOT NULL,
+        capability TEXT NOT NULL,
+        key TEXT NOT NULL,
+        input BLOB NOT NULL,
+        at INTEGER NOT NULL,
+        audit_id TEXT,
+        outcome TEXT NOT NULL,
+        PRIMARY KEY (agent, capability, key)
     ) STRICT;
     CREATE TABLE spent_code (
         hash BLOB PRIMARY KEY,
@@ -24,10 +48,12 @@ const STEPS: &[M<'_>] = &[M::up(
         agent TEXT NOT NULL REFERENCES agent (id) ON DELETE CASCADE,
         capability TEXT NOT NULL,
         verbs TEXT NOT NULL,
+        constraint_ TEXT NOT NULL,
+        bundle TEXT,
         granted_at INTEGER NOT NULL,
         expires_at INTEGER NOT NULL,
         window TEXT NOT NULL,
-        PRIMARY KEY (agent, capability, verbs)
+        PRIMARY KEY (agent, capability, verbs, constraint_)
     ) STRICT;
     CREATE TABLE pending (
         id TEXT PRIMARY KEY,
@@ -36,7 +62,7 @@ const STEPS: &[M<'_>] = &[M::up(
         state TEXT NOT NULL,
         created_at INTEGER NOT NULL,
         expires_at INTEGER NOT NULL,
-        asks TEXT NOT NULL
+        body TEXT NOT NULL
     ) STRICT;
     CREATE TABLE exposure_rule (
         position INTEGER PRIMARY KEY,

@@ -3,7 +3,7 @@
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::json::Json;
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::SourceId;
+use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, SourceId};
 use plexus_shared::model::exposure::ExposureRule;
 use plexus_shared::model::trust::Grant;
 use plexus_shared::secret::CredentialHash;
@@ -12,7 +12,9 @@ use rusqlite::{Connection, Transaction, params};
 use serde::Serialize;
 
 use super::StoreError;
-use super::rows::{AgentRow, PendingRow, SourceRow, TicketRow, WorkloadRow};
+use super::rows::{
+    AgentRow, BundleRow, PendingRow, ReplayRow, SourceRow, TicketRow, WorkloadRow,
+};
 
 /// One change of what is kept.
 #[derive(Clone, Debug)]
@@ -23,6 +25,25 @@ pub enum Change {
     SpendCode(CredentialHash, Timestamp),
     /// A grant as it is now.
     PutGrant(Grant),
+    /// A grant no more, and the mark that it was revoked.
+    RevokeGrants {
+        /// Whose.
+        agent: AgentId,
+        /// On what.
+        capability: CapabilityId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The mark of a revoke is lifted: the owner said yes again.
+    LiftTombstone(AgentId, CapabilityId),
+    /// A bundle as it is now.
+    PutBundle(BundleRow),
+    /// A bundle, and every grant that came with it, no more.
+    DropBundle(BundleId),
+    /// A keyed call as it is now.
+    PutReplay(ReplayRow),
+    /// Keyed calls from before a moment, no more.
+    PruneReplays(Timestamp),
     /// Every grant on ids that begin so, no more.
     DropGrants(String),
     /// A pending item as it is now.
@@ -83,6 +104,36 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             params![hash.as_bytes(), at.as_millis()],
         ),
         Change::PutGrant(grant) => put_grant(db, grant),
+        Change::RevokeGrants { agent, capability, at } => {
+            let pair = [agent.as_str(), capability.as_str()];
+            run(db, "DELETE FROM grant_ WHERE agent = ?1 AND capability = ?2", pair)?;
+            let sql = "INSERT OR REPLACE INTO tombstone VALUES (?1, ?2, ?3)";
+            run(db, sql, params![pair[0], pair[1], at.as_millis()])
+        }
+        Change::LiftTombstone(agent, capability) => run(
+            db,
+            "DELETE FROM tombstone WHERE agent = ?1 AND capability = ?2",
+            [agent.as_str(), capability.as_str()],
+        ),
+        Change::PutBundle(row) => run(
+            db,
+            "INSERT OR REPLACE INTO bundle VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                row.id.as_str(),
+                row.agent.as_str(),
+                row.name,
+                row.created_at.as_millis(),
+                word(&row.context)
+            ],
+        ),
+        Change::DropBundle(id) => {
+            run(db, "DELETE FROM grant_ WHERE bundle = ?1", [id.as_str()])?;
+            run(db, "DELETE FROM bundle WHERE id = ?1", [id.as_str()])
+        }
+        Change::PutReplay(row) => put_replay(db, row),
+        Change::PruneReplays(before) => {
+            run(db, "DELETE FROM replay WHERE at < ?1", [before.as_millis()])
+        }
         Change::DropGrants(prefix) => run(
             db,
             "DELETE FROM grant_ WHERE substr(capability, 1, length(?1)) = ?1",
@@ -138,10 +189,11 @@ fn word(value: &impl Serialize) -> impl ToSql {
 fn put_agent(db: &Transaction<'_>, row: &AgentRow) -> rusqlite::Result<()> {
     run(
         db,
-        "INSERT INTO agent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET
+        "INSERT INTO agent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO UPDATE SET
          kind = excluded.kind, label = excluded.label, issued_at = excluded.issued_at,
          code_hash = excluded.code_hash, code_expires_at = excluded.code_expires_at,
-         pat_hash = excluded.pat_hash, redeemed_at = excluded.redeemed_at",
+         pat_hash = excluded.pat_hash, redeemed_at = excluded.redeemed_at,
+         revoked_at = excluded.revoked_at",
         params![
             row.id.as_str(),
             word(&row.kind),
@@ -151,6 +203,7 @@ fn put_agent(db: &Transaction<'_>, row: &AgentRow) -> rusqlite::Result<()> {
             row.code.as_ref().map(|(_, at)| at.as_millis()),
             row.pat.as_ref().map(CredentialHash::as_bytes),
             row.redeemed_at.map(Timestamp::as_millis),
+            row.revoked_at.map(Timestamp::as_millis),
         ],
     )
 }
@@ -158,11 +211,13 @@ fn put_agent(db: &Transaction<'_>, row: &AgentRow) -> rusqlite::Result<()> {
 fn put_grant(db: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<()> {
     run(
         db,
-        "INSERT OR REPLACE INTO grant_ VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO grant_ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             grant.agent.as_str(),
             grant.capability.as_str(),
             word(&grant.verbs),
+            word(&grant.constraint),
+            grant.bundle.as_ref().map(BundleId::as_str),
             grant.granted_at.as_millis(),
             grant.expires_at.as_millis(),
             word(&grant.window),
@@ -181,7 +236,25 @@ fn put_pending(db: &Transaction<'_>, row: &PendingRow) -> rusqlite::Result<()> {
             word(&row.state),
             row.created_at.as_millis(),
             row.expires_at.as_millis(),
-            word(&row.asks),
+            word(&serde_json::json!({
+                "asks": row.asks, "input": row.input, "bundle": row.bundle,
+            })),
+        ],
+    )
+}
+
+fn put_replay(db: &Transaction<'_>, row: &ReplayRow) -> rusqlite::Result<()> {
+    run(
+        db,
+        "INSERT OR REPLACE INTO replay VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            row.agent.as_str(),
+            row.capability,
+            row.key,
+            row.input,
+            row.at.as_millis(),
+            row.audit_id.as_ref().map(EventId::as_str),
+            row.outcome
         ],
     )
 }

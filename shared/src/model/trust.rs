@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::constraint::Constraint;
 use super::verb::VerbSet;
 use crate::clock::Timestamp;
-use crate::ids::{AgentId, CapabilityId};
+use crate::ids::{AgentId, BundleId, CapabilityId};
 
 /// Where a capability came from. Only the gateway says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -142,7 +143,7 @@ impl FromStr for TrustWindow {
 }
 
 /// What an agent holds by the owner's word: this capability, with these verbs, until then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
     /// Whose.
     pub agent: AgentId,
@@ -150,6 +151,10 @@ pub struct Grant {
     pub capability: CapabilityId,
     /// With which verbs: exactly those approved.
     pub verbs: VerbSet,
+    /// For which inputs; all when absent.
+    pub constraint: Option<Constraint>,
+    /// The task bundle it came with.
+    pub bundle: Option<BundleId>,
     /// When it was given.
     pub granted_at: Timestamp,
     /// When it ends.
@@ -180,6 +185,12 @@ pub struct StandingGrant {
     pub trust_window: TrustWindow,
     /// False for a single use.
     pub standing: bool,
+    /// For which inputs; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Constraint>,
+    /// The task bundle it came with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle_id: Option<BundleId>,
     /// Present and true when the owner hides the capability now.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub top_level_disabled: bool,
