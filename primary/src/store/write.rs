@@ -12,9 +12,7 @@ use rusqlite::{Connection, Transaction, params};
 use serde::Serialize;
 
 use super::StoreError;
-use super::rows::{
-    AgentRow, BundleRow, PendingRow, ReplayRow, SourceRow, TicketRow, WorkloadRow,
-};
+use super::rows::{AgentRow, BundleRow, PendingRow, ReplayRow, SourceRow, TicketRow, WorkloadRow};
 
 /// One change of what is kept.
 #[derive(Clone, Debug)]

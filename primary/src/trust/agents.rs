@@ -6,6 +6,7 @@ use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::{AgentId, CapabilityId, SessionId};
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use plexus_shared::model::verb::{Verb, VerbSet};
@@ -27,6 +28,8 @@ pub struct StartingCapability {
     pub verbs: Option<VerbSet>,
     /// For how long.
     pub window: Option<TrustWindow>,
+    /// For which inputs.
+    pub constraint: Option<Constraint>,
 }
 
 /// The owner's order to connect an agent.
@@ -129,6 +132,7 @@ impl Trust {
             code: Some((code.hash(), expires_at)),
             pat: known.as_ref().and_then(|row| row.pat),
             redeemed_at: known.as_ref().and_then(|row| row.redeemed_at),
+            revoked_at: None,
         };
         let record = Record::new(EventType::AgentConnect)
             .agent(&order.agent)
@@ -140,7 +144,7 @@ impl Trust {
                 "skipped": skipped,
             }));
         let mut changes = vec![Change::PutAgent(row)];
-        changes.extend(granted.iter().cloned().map(Change::PutGrant));
+        changes.extend(granted.iter().flat_map(stand));
         self.change(record, changes).await?;
         Ok(Connected { code, expires_at, granted, skipped })
     }
@@ -178,7 +182,8 @@ impl Trust {
                 skipped.push((cap.id.clone(), why.to_owned()));
                 continue;
             }
-            granted.push(granted_for(&order.agent, &definition.id, asked, window, now));
+            let grant = granted_for(&order.agent, &definition.id, asked, window, now);
+            granted.push(Grant { constraint: cap.constraint.clone(), ..grant });
         }
         Ok((granted, skipped))
     }
@@ -239,12 +244,36 @@ impl Trust {
         };
         let now = self.now();
         let ends = now.plus(self.lifetimes.session);
-        let session = Session { id: SessionId::fresh(now), agent, expires_at: ends };
+        let session = Session { id: SessionId::fresh(now), agent, owner: false, expires_at: ends };
         let record = Record::new(EventType::Handshake)
             .agent(&session.agent)
             .session(&session.id)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({ "client": client }));
+        self.core.audit.append(record).map_err(ChangeError::from)?;
+        self.sessions.open(session.clone(), now);
+        Ok(session)
+    }
+
+    /// Opens a session by the owner's own key, which may name an agent to act as. Such a session asks
+    /// like any other; without an agent's name nothing it gets outlives one use.
+    ///
+    /// # Errors
+    /// `internal_error` when it could not be recorded.
+    pub fn owner_handshake(
+        &self,
+        agent: Option<AgentId>,
+        client: serde_json::Value,
+    ) -> Result<Session, Denial> {
+        let now = self.now();
+        let agent = agent.unwrap_or_else(|| AgentId::anonymous(now));
+        let expires_at = now.plus(self.lifetimes.session);
+        let session = Session { id: SessionId::fresh(now), agent, owner: true, expires_at };
+        let record = Record::new(EventType::Handshake)
+            .agent(&session.agent)
+            .session(&session.id)
+            .outcome(RecordOutcome::Ok)
+            .detail(&json!({"client": client, "by": "owner"}));
         self.core.audit.append(record).map_err(ChangeError::from)?;
         self.sessions.open(session.clone(), now);
         Ok(session)
@@ -262,7 +291,19 @@ impl Trust {
     }
 }
 
+/// What makes `grant` stand: the owner's yes lifts the mark of a revoke.
+pub(super) fn stand(grant: &Grant) -> [Change; 2] {
+    let lift = Change::LiftTombstone(grant.agent.clone(), grant.capability.clone());
+    [lift, Change::PutGrant(grant.clone())]
+}
+
 pub(super) fn describe(grant: &Grant) -> serde_json::Value {
     let capability: &CapabilityId = &grant.capability;
-    json!({"id": capability, "verbs": grant.verbs, "window": grant.window, "expiresAt": grant.expires_at})
+    json!({
+        "id": capability,
+        "verbs": grant.verbs,
+        "constraint": grant.constraint,
+        "window": grant.window,
+        "expiresAt": grant.expires_at,
+    })
 }

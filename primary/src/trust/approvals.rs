@@ -3,10 +3,11 @@
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::PendingId;
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use serde_json::json;
 
-use super::agents::describe;
+use super::agents::{describe, stand};
 use super::grants::narration;
 use super::ledger::granted;
 use super::narration::PendingNarration;
@@ -17,8 +18,8 @@ use crate::store::rows::{PendingRow, PendingState};
 /// What the owner says.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Yes, for this long; the default of each capability when it isn't said.
-    Approve(Option<TrustWindow>),
+    /// Yes, for this long; the default of each capability when it isn't said. A constraint narrows.
+    Approve(Option<TrustWindow>, Option<Constraint>),
     /// No, for this reason.
     Deny(Option<String>),
 }
@@ -69,7 +70,7 @@ impl Trust {
             PendingState::Expired => return Err(AnswerError::Settled("expired")),
         }
         match answer {
-            Answer::Approve(window) => self.approve(item, window).await,
+            Answer::Approve(window, constraint) => self.approve(item, window, constraint).await,
             Answer::Deny(reason) => self.refuse(item, reason).await,
         }
     }
@@ -78,8 +79,14 @@ impl Trust {
         &self,
         item: PendingRow,
         window: Option<TrustWindow>,
+        constraint: Option<Constraint>,
     ) -> Result<PendingRow, AnswerError> {
-        let grants = self.granted_by(&item, window)?;
+        let bundle = item.bundle.as_ref().map(|asked| self.bundle_of(&item.agent, asked));
+        let mut grants = self.granted_by(&item, window)?;
+        for grant in &mut grants {
+            grant.bundle = bundle.as_ref().map(|row| row.id.clone());
+            grant.constraint = constraint.clone().or_else(|| grant.constraint.take());
+        }
         let item = PendingRow { state: PendingState::Approved, ..item };
         let record = Record::new(EventType::GrantAllow)
             .agent(&item.agent)
@@ -91,7 +98,8 @@ impl Trust {
                 "granted": grants.iter().map(describe).collect::<Vec<_>>(),
             }));
         let standing = grants.iter().filter(|grant| grant.window != TrustWindow::Once);
-        let mut changes: Vec<_> = standing.cloned().map(Change::PutGrant).collect();
+        let mut changes: Vec<_> = standing.flat_map(stand).collect();
+        changes.extend(bundle.map(Change::PutBundle));
         changes.push(Change::PutPending(item.clone()));
         self.change(record, changes).await?;
         self.hand_over(&item, &grants);
@@ -114,9 +122,13 @@ impl Trust {
             let class = target.posture.provenance;
             let window = match window {
                 Some(picked) => choose_window(Picker::Owner, class, ask.verbs, Some(picked)),
+                // A call that was shown is what is allowed: once, unless the owner says more.
+                None if item.input.is_some() || item.agent.is_anonymous() => TrustWindow::Once,
                 None => choose_window(Picker::Agent, class, ask.verbs, ask.window),
             };
-            Ok(granted(&item.agent, &ask.id, ask.verbs, window, now))
+            let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };
+            let grant = granted(&item.agent, &ask.id, ask.verbs, window, now);
+            Ok(Grant { constraint: ask.constraint.clone(), ..grant })
         };
         item.asks.iter().map(grant).collect()
     }
@@ -125,7 +137,11 @@ impl Trust {
     /// grant outlives it; a single use does not.
     fn hand_over(&self, item: &PendingRow, grants: &[Grant]) {
         let Some(session) = self.sessions.live(item.session.as_str(), self.now()) else { return };
-        match self.mint(&session, grants) {
+        let shown = item.input.as_ref().and_then(|input| {
+            let bytes = data_encoding::HEXLOWER.decode(input.digest.as_bytes()).ok()?;
+            bytes.try_into().ok()
+        });
+        match self.mint(&session, grants, shown) {
             Ok(token) => self.sessions.keep(&session.id, item.id.clone(), token),
             Err(error) => tracing::warn!(%error, "no token was minted for an approved request"),
         }

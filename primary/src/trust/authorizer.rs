@@ -12,6 +12,8 @@ pub struct Question {
     pub verbs: VerbSet,
     /// A standing, unexpired grant covers exactly this.
     pub held: bool,
+    /// The owner revoked this before, and has not allowed it since.
+    pub tombstoned: bool,
 }
 
 /// What is answered.
@@ -44,6 +46,7 @@ impl Authorizer for ConfirmRisky {
             Question { verbs, .. } if verbs.mutates() => {
                 Decision::Ask("it changes something, or runs something")
             }
+            Question { tombstoned: true, .. } => Decision::Ask("the owner revoked this before"),
             _ => Decision::Allow,
         }
     }
@@ -60,10 +63,12 @@ mod tests {
         let execute: VerbSet = [Verb::Read, Verb::Execute].into_iter().collect();
         for class in [Provenance::FirstParty, Provenance::Managed, Provenance::Extension] {
             for verbs in [VerbSet::READ, write, execute] {
-                for held in [true, false] {
+                for (held, tombstoned) in
+                    [(true, false), (true, true), (false, false), (false, true)]
+                {
                     let vouched = class != Provenance::Extension;
-                    let allowed = held || (vouched && verbs == VerbSet::READ);
-                    let question = Question { provenance: class, verbs, held };
+                    let allowed = held || (vouched && verbs == VerbSet::READ && !tombstoned);
+                    let question = Question { provenance: class, verbs, held, tombstoned };
                     let decision = ConfirmRisky.decide(&question);
                     assert_eq!(decision == Decision::Allow, allowed, "{question:?}");
                 }

@@ -1,8 +1,10 @@
 //! An agent asks; the answer is a token, a question for the owner, or both.
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
+use plexus_shared::gate::constraint::satisfied;
 use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
-use plexus_shared::ids::{AgentId, PendingId};
+use plexus_shared::ids::{AgentId, BundleId, PendingId};
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::scope::ScopedToken;
 use plexus_shared::model::trust::{Grant, StandingGrant, TrustWindow};
@@ -10,14 +12,14 @@ use plexus_shared::model::verb::VerbSet;
 use plexus_shared::source::registry::{Catalog, Registered};
 use serde_json::json;
 
-use super::agents::describe;
+use super::agents::{describe, stand};
 use super::authorizer::{Decision, Question};
 use super::ledger::{Ledger, granted};
 use super::narration::{PendingNarration, narrate};
 use super::sessions::Session;
 use super::{ChangeError, MAX_OPEN_ITEMS, Trust};
 use crate::store::Change;
-use crate::store::rows::{Ask, PendingRow, PendingState};
+use crate::store::rows::{Ask, AskedBundle, AskedInput, BundleRow, PendingRow, PendingState};
 
 /// What an agent asks of one capability.
 #[derive(Clone, Debug)]
@@ -32,6 +34,17 @@ pub struct Requested {
     pub window: Option<TrustWindow>,
     /// Why, in its own words; already bounded.
     pub purpose: Option<String>,
+    /// For which inputs.
+    pub constraint: Option<Constraint>,
+}
+
+/// What a request is about, beyond its capabilities.
+#[derive(Clone, Debug, Default)]
+pub struct Occasion {
+    /// The call it was made for: its input, and what it means.
+    pub input: Option<AskedInput>,
+    /// The task bundle it is for.
+    pub bundle: Option<AskedBundle>,
 }
 
 /// A capability that the request itself declined.
@@ -89,23 +102,25 @@ impl Trust {
         &self,
         session: &Session,
         requested: Vec<Requested>,
+        occasion: Occasion,
     ) -> Result<GrantReply, Denial> {
         let _gate = self.gate.lock().await;
         let catalog = self.core.registry.catalog();
         known(&catalog, &requested)?;
-        let sorted = self.sort(&catalog, &session.agent, requested)?;
+        let mut sorted = self.sort(&catalog, &session.agent, requested, &occasion)?;
         if sorted.held.is_empty() && sorted.fresh.is_empty() && sorted.asks.is_empty() {
             let message = "the request asks for nothing: every decision is \"deny\"";
             return Err(Denial::new(Code::SchemaValidationFailed, message));
         }
-        let item =
-            (!sorted.asks.is_empty()).then(|| self.item(session, sorted.asks)).transpose()?;
-        self.allow_fresh(session, &sorted.fresh).await?;
+        let item = (!sorted.asks.is_empty())
+            .then(|| self.item(session, sorted.asks, &occasion))
+            .transpose()?;
+        self.allow_fresh(session, &mut sorted.fresh, &occasion).await?;
         if let Some(Item::New(row)) = &item {
             self.ask(session, row).await?;
         }
         let grants: Vec<_> = sorted.held.into_iter().chain(sorted.fresh).collect();
-        let token = (!grants.is_empty()).then(|| self.mint(session, &grants)).transpose()?;
+        let token = (!grants.is_empty()).then(|| self.mint(session, &grants, None)).transpose()?;
         Ok(match (item.map(Item::row), token) {
             (Some(item), partial) => {
                 let narration = narration(&catalog, &item);
@@ -122,6 +137,7 @@ impl Trust {
         catalog: &Catalog,
         agent: &AgentId,
         requested: Vec<Requested>,
+        occasion: &Occasion,
     ) -> Result<Sorted, Denial> {
         let now = self.now();
         let ledger = self.ledger();
@@ -135,20 +151,33 @@ impl Trust {
             let Some(target) = catalog.exposed(&ask.id) else { continue };
             fits(&ask, target)?;
             let id = &target.definition.id;
-            let held = ledger.standing(agent, id, ask.verbs, now);
+            // Held for all inputs, for the same ones, or for the one that is shown.
+            let fits = |held: Option<&Constraint>| match (held, &occasion.input) {
+                (None, _) => true,
+                (Some(held), Some(input)) => satisfied(held, &input.value),
+                (Some(held), None) => Some(held) == ask.constraint.as_ref(),
+            };
+            let held = ledger.standing(agent, id, ask.verbs, fits, now);
             let provenance = target.posture.provenance;
-            let question = Question { provenance, verbs: ask.verbs, held: held.is_some() };
+            let (verbs, tombstoned) = (ask.verbs, ledger.tombstoned(agent, id));
+            let question = Question { provenance, verbs, held: held.is_some(), tombstoned };
             match (self.authorizer.decide(&question), held) {
                 (Decision::Allow, Some(grant)) => {
-                    sorted.held.push(Grant { verbs: ask.verbs, ..grant.clone() });
+                    let constraint = ask.constraint.or_else(|| grant.constraint.clone());
+                    sorted.held.push(Grant { verbs, constraint, ..grant.clone() });
                 }
                 (Decision::Allow, None) => {
-                    let window = choose_window(Picker::Agent, provenance, ask.verbs, ask.window);
-                    sorted.fresh.push(granted(agent, id, ask.verbs, window, now));
+                    let window = match agent.is_anonymous() {
+                        true => TrustWindow::Once,
+                        false => choose_window(Picker::Agent, provenance, verbs, ask.window),
+                    };
+                    let grant = granted(agent, id, verbs, window, now);
+                    sorted.fresh.push(Grant { constraint: ask.constraint, ..grant });
                 }
                 (Decision::Ask(reason), _) => sorted.asks.push(Ask {
                     id: id.clone(),
-                    verbs: ask.verbs,
+                    verbs,
+                    constraint: ask.constraint,
                     digest: data_encoding::HEXLOWER.encode(&target.digest),
                     window: ask.window,
                     purpose: ask.purpose,
@@ -160,11 +189,15 @@ impl Trust {
     }
 
     /// The item for `asks`: the one already waiting for the very same, or a new one.
-    fn item(&self, session: &Session, asks: Vec<Ask>) -> Result<Item, Denial> {
+    fn item(&self, session: &Session, asks: Vec<Ask>, occasion: &Occasion) -> Result<Item, Denial> {
         let now = self.now();
         let open = self.ledger().open(now);
         let mine: Vec<_> = open.into_iter().filter(|row| row.agent == session.agent).collect();
-        let same = |row: &&PendingRow| row.session == session.id && row.asks == asks;
+        let Occasion { input, bundle } = occasion.clone();
+        let same = |row: &&PendingRow| {
+            (&row.session, &row.asks) == (&session.id, &asks)
+                && (&row.input, &row.bundle) == (&input, &bundle)
+        };
         if let Some(row) = mine.iter().find(same) {
             return Ok(Item::Waiting(row.clone()));
         }
@@ -182,13 +215,25 @@ impl Trust {
             created_at: now,
             expires_at: now.plus(self.lifetimes.pending),
             asks,
+            input,
+            bundle,
         }))
     }
 
-    async fn allow_fresh(&self, session: &Session, fresh: &[Grant]) -> Result<(), ChangeError> {
-        let standing = fresh.iter().filter(|grant| grant.window != TrustWindow::Once);
+    /// Makes what the policy allowed stand. A yes of the policy lifts no mark of a revoke: there was
+    /// none, or it would have asked.
+    async fn allow_fresh(
+        &self,
+        session: &Session,
+        fresh: &mut [Grant],
+        occasion: &Occasion,
+    ) -> Result<(), ChangeError> {
         if fresh.is_empty() {
             return Ok(());
+        }
+        let bundle = occasion.bundle.as_ref().map(|asked| self.bundle_of(&session.agent, asked));
+        for grant in fresh.iter_mut() {
+            grant.bundle = bundle.as_ref().map(|row| row.id.clone());
         }
         let record = Record::new(EventType::GrantAllow)
             .agent(&session.agent)
@@ -198,8 +243,25 @@ impl Trust {
                 "by": "policy",
                 "granted": fresh.iter().map(describe).collect::<Vec<_>>(),
             }));
-        self.change(record, standing.cloned().map(Change::PutGrant).collect()).await?;
+        let standing = fresh.iter().filter(|grant| grant.window != TrustWindow::Once);
+        let mut changes: Vec<_> = standing.flat_map(stand).collect();
+        changes.extend(bundle.map(Change::PutBundle));
+        self.change(record, changes).await?;
         Ok(())
+    }
+
+    /// The bundle that `asked` makes, or made: one agent's bundles of one name are one.
+    pub(super) fn bundle_of(&self, agent: &AgentId, asked: &AskedBundle) -> BundleRow {
+        let ledger = self.ledger();
+        let known =
+            ledger.bundles().into_iter().find(|b| b.agent == *agent && b.name == asked.name);
+        let now = self.now();
+        let (id, created_at) = match known {
+            Some(row) => (row.id.clone(), row.created_at),
+            None => (BundleId::fresh(now), now),
+        };
+        let (agent, name, context) = (agent.clone(), asked.name.clone(), asked.context.clone());
+        BundleRow { id, agent, name, created_at, context }
     }
 
     async fn ask(&self, session: &Session, row: &PendingRow) -> Result<(), ChangeError> {
@@ -299,6 +361,8 @@ pub fn standing(catalog: &Catalog, grant: &Grant) -> StandingGrant {
         expires_at: grant.expires_at,
         trust_window: grant.window,
         standing: grant.window != TrustWindow::Once,
+        constraint: grant.constraint.clone(),
+        bundle_id: grant.bundle.clone(),
         top_level_disabled: listed.is_some_and(|listed| !listed.exposed),
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::{AgentId, CapabilityId, PendingId};
+use plexus_shared::ids::{AgentId, BundleId, CapabilityId, PendingId};
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
 use plexus_shared::secret::CredentialHash;
 
-use crate::store::rows::{AgentRow, PendingRow, PendingState};
+use crate::store::rows::{AgentRow, BundleRow, PendingRow, PendingState};
 use crate::store::{Change, Kept};
 
 /// Agents, grants and pending items, indexed for the questions that are asked of them.
@@ -20,6 +21,8 @@ pub struct Ledger {
     spent: HashSet<CredentialHash>,
     grants: HashMap<(AgentId, CapabilityId), Vec<Grant>>,
     pending: HashMap<PendingId, PendingRow>,
+    tombstones: HashSet<(AgentId, CapabilityId)>,
+    bundles: HashMap<BundleId, BundleRow>,
 }
 
 impl Ledger {
@@ -29,6 +32,8 @@ impl Ledger {
         ledger.spent.extend(kept.spent_codes.drain(..));
         kept.agents.drain(..).for_each(|row| ledger.put_agent(row));
         kept.grants.drain(..).for_each(|grant| ledger.put_grant(grant));
+        ledger.tombstones.extend(kept.tombstones.drain(..));
+        ledger.bundles.extend(kept.bundles.drain(..).map(|row| (row.id.clone(), row)));
         ledger.pending.extend(kept.pending.drain(..).map(|row| (row.id.clone(), row)));
         ledger
     }
@@ -44,6 +49,22 @@ impl Ledger {
             Change::DropGrants(prefix) => {
                 self.grants.retain(|(_, capability), _| !capability.as_str().starts_with(&prefix));
             }
+            Change::RevokeGrants { agent, capability, .. } => {
+                let pair = (agent, capability);
+                self.grants.remove(&pair);
+                self.tombstones.insert(pair);
+            }
+            Change::LiftTombstone(agent, capability) => {
+                self.tombstones.remove(&(agent, capability));
+            }
+            Change::PutBundle(row) => {
+                self.bundles.insert(row.id.clone(), row);
+            }
+            Change::DropBundle(id) => {
+                self.bundles.remove(&id);
+                let keep = |grant: &Grant| grant.bundle.as_ref() != Some(&id);
+                self.grants.values_mut().for_each(|held| held.retain(keep));
+            }
             Change::PutPending(row) => {
                 self.pending.insert(row.id.clone(), row);
             }
@@ -55,6 +76,8 @@ impl Ledger {
             | Change::PutWorkload(_)
             | Change::PutCursor { .. }
             | Change::PutCatalog { .. }
+            | Change::PutReplay(_)
+            | Change::PruneReplays(_)
             | Change::SetRevision(_) => {}
         }
     }
@@ -79,7 +102,7 @@ impl Ledger {
 
     fn put_grant(&mut self, grant: Grant) {
         let held = self.grants.entry((grant.agent.clone(), grant.capability.clone())).or_default();
-        held.retain(|old| old.verbs != grant.verbs);
+        held.retain(|old| old.verbs != grant.verbs || old.constraint != grant.constraint);
         held.push(grant);
     }
 
@@ -110,20 +133,39 @@ impl Ledger {
         self.spent.contains(hash)
     }
 
-    /// What `agent` holds on `capability` that covers `verbs`, standing and unexpired at `now`: of
-    /// several, the one that ends last. Each approval stands by itself; none lengthens or shortens
+    /// What `agent` holds on `capability` that covers `verbs` and whose constraint `fits`, standing and
+    /// unexpired at `now`: of several, the one that ends last. Each approval stands by itself; none lengthens or shortens
     /// another.
     pub fn standing(
         &self,
         agent: &AgentId,
         capability: &CapabilityId,
         verbs: VerbSet,
+        fits: impl Fn(Option<&Constraint>) -> bool,
         now: Timestamp,
     ) -> Option<&Grant> {
         let held = self.grants.get(&(agent.clone(), capability.clone()))?;
         let standing = |grant: &&Grant| grant.window != TrustWindow::Once && grant.expires_at > now;
-        let covering = held.iter().filter(standing).filter(|grant| grant.verbs.covers(verbs));
+        let covers = |grant: &&Grant| grant.verbs.covers(verbs) && fits(grant.constraint.as_ref());
+        let covering = held.iter().filter(standing).filter(covers);
         covering.max_by_key(|grant| grant.expires_at)
+    }
+
+    /// Whether the owner revoked this and has not said yes to it since.
+    pub fn tombstoned(&self, agent: &AgentId, capability: &CapabilityId) -> bool {
+        self.tombstones.contains(&(agent.clone(), capability.clone()))
+    }
+
+    /// The bundle `id`.
+    pub fn bundle(&self, id: &BundleId) -> Option<&BundleRow> {
+        self.bundles.get(id)
+    }
+
+    /// Every bundle, oldest first.
+    pub fn bundles(&self) -> Vec<&BundleRow> {
+        let mut bundles: Vec<_> = self.bundles.values().collect();
+        bundles.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        bundles
     }
 
     /// Every standing grant at `now`, of one agent or of all, in order.
@@ -173,6 +215,8 @@ pub(super) fn granted(
         agent: agent.clone(),
         capability: capability.clone(),
         verbs,
+        constraint: None,
+        bundle: None,
         granted_at: now,
         expires_at: window.expiry(now),
         window,
@@ -194,7 +238,7 @@ mod tests {
         ledger.put_grant(granted(&agent, &id, write, TrustWindow::UntilRevoked, now));
         ledger.put_grant(granted(&agent, &id, VerbSet::READ, TrustWindow::Hour, now));
         let ends = |ledger: &Ledger, verbs, at| {
-            ledger.standing(&agent, &id, verbs, at).map(|grant| grant.expires_at)
+            ledger.standing(&agent, &id, verbs, |_| true, at).map(|grant| grant.expires_at)
         };
         assert_eq!(ends(&ledger, VerbSet::READ, now), Some(TrustWindow::Hour.expiry(now)));
         assert_eq!(ends(&ledger, write, now), Some(TrustWindow::UntilRevoked.expiry(now)));

@@ -6,6 +6,7 @@ use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::TokenId;
 use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::input::Digest;
 use plexus_shared::model::scope::{ScopedToken, TokenScope};
 use plexus_shared::model::trust::{Grant, TrustWindow};
 
@@ -18,7 +19,12 @@ impl Trust {
     ///
     /// # Errors
     /// When the session has ended meanwhile, or the minting could not be recorded.
-    pub(super) fn mint(&self, session: &Session, grants: &[Grant]) -> Result<ScopedToken, Denial> {
+    pub(super) fn mint(
+        &self,
+        session: &Session,
+        grants: &[Grant],
+        input: Option<Digest>,
+    ) -> Result<ScopedToken, Denial> {
         let now = self.now();
         let standing = || grants.iter().filter(|grant| grant.window != TrustWindow::Once);
         let grant_ends = standing().map(|grant| grant.expires_at).min();
@@ -36,7 +42,7 @@ impl Trust {
                 id: grant.capability.clone(),
                 verbs: grant.verbs,
                 synthesized_for: None,
-                constraint: None,
+                constraint: grant.constraint.clone(),
             })
             .collect();
         let jti = TokenId::fresh(now);
@@ -62,7 +68,7 @@ impl Trust {
         let catalog = self.core.registry.catalog();
         let single = single.filter_map(|grant| {
             let definition = catalog.get(grant.capability.as_str())?.target.digest;
-            Some((grant.capability.clone(), Binding { definition, input: None }))
+            Some((grant.capability.clone(), Binding { definition, input }))
         });
         let held = scopes.iter().map(|scope| scope.id.clone()).collect();
         if !self.sessions.list(&session.id, jti.clone(), expires_at, held, single) {

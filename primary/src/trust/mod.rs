@@ -15,6 +15,7 @@ mod grants;
 pub mod ledger;
 mod mint;
 pub mod narration;
+mod revoke;
 pub mod sessions;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -35,7 +36,8 @@ use sessions::Sessions;
 
 pub use agents::{Connect, ConnectError, Connected, EnrollError, Enrolled, StartingCapability};
 pub use approvals::{Answer, AnswerError};
-pub use grants::{Declined, GrantReply, GrantStatus, Requested, standing as show};
+pub use grants::{Declined, GrantReply, GrantStatus, Occasion, Requested, standing as show};
+pub use revoke::{AgentRevoked, Revoked, Selector};
 
 /// How long what the engine makes lives.
 #[derive(Clone, Copy, Debug)]

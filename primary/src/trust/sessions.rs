@@ -27,6 +27,24 @@ pub struct Session {
     pub id: SessionId,
     /// Whose it is.
     pub agent: AgentId,
+    /// Whether the owner opened it, by the owner's own key.
+    pub owner: bool,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// A live token, for the owner; never the token itself.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenView {
+    /// Its id.
+    pub jti: TokenId,
+    /// The session it lives in.
+    pub session_id: SessionId,
+    /// Whose it is.
+    pub agent_id: AgentId,
+    /// The ids it is about.
+    pub scopes: Vec<CapabilityId>,
     /// When it ends.
     pub expires_at: Timestamp,
 }
@@ -121,6 +139,68 @@ impl Sessions {
             stay.waiting.retain(|_, token| !struck.contains(&token.jti));
         }
         struck
+    }
+
+    /// Whether a token is believed, apart from its end.
+    pub fn listed(&self, jti: &TokenId) -> bool {
+        self.read().tokens.contains_key(jti)
+    }
+
+    /// Strikes off one token; whether it was there.
+    pub fn strike_one(&self, jti: &TokenId) -> bool {
+        let mut inner = self.write();
+        for stay in inner.stays.values_mut() {
+            stay.waiting.retain(|_, token| token.jti != *jti);
+        }
+        inner.tokens.remove(jti).is_some()
+    }
+
+    /// The tokens of `agent` that carry a scope `which` picks, struck off.
+    pub fn strike_of(
+        &self,
+        agent: &AgentId,
+        which: impl Fn(&CapabilityId) -> bool,
+    ) -> Vec<TokenId> {
+        let mine: Vec<_> = self.read().by_agent.get(agent).into_iter().flatten().cloned().collect();
+        let mut inner = self.write();
+        let carries =
+            |token: &LiveToken| mine.contains(&token.session) && token.scopes.iter().any(&which);
+        let struck = inner.tokens.iter().filter(|(_, token)| carries(token));
+        let struck: Vec<_> = struck.map(|(jti, _)| jti.clone()).collect();
+        for jti in &struck {
+            inner.tokens.remove(jti);
+        }
+        for id in &mine {
+            if let Some(stay) = inner.stays.get_mut(id) {
+                stay.waiting.retain(|_, token| !struck.contains(&token.jti));
+            }
+        }
+        struck
+    }
+
+    /// Ends every session that the owner's key opened.
+    pub fn end_owners(&self) -> usize {
+        let mut inner = self.write();
+        let owners = inner.stays.values().filter(|stay| stay.session.owner);
+        let owners: Vec<_> = owners.map(|stay| stay.session.id.clone()).collect();
+        owners.iter().for_each(|id| inner.end(id));
+        owners.len()
+    }
+
+    /// Every live token: its id, session, agent, ids and end.
+    pub fn tokens(&self, now: Timestamp) -> Vec<TokenView> {
+        let inner = self.read();
+        let live = inner.tokens.iter().filter(|(_, token)| token.expires_at > now);
+        let mut tokens: Vec<_> = live
+            .filter_map(|(jti, token)| {
+                let agent_id = inner.stays.get(&token.session)?.session.agent.clone();
+                let (session_id, expires_at) = (token.session.clone(), token.expires_at);
+                let scopes = token.scopes.clone();
+                Some(TokenView { jti: jti.clone(), session_id, agent_id, scopes, expires_at })
+            })
+            .collect();
+        tokens.sort_unstable_by(|a, b| a.jti.cmp(&b.jti));
+        tokens
     }
 
     /// Ends every session of `agent`, and so every token; says how many sessions there were.
@@ -237,7 +317,7 @@ mod tests {
 
     fn opened(sessions: &Sessions, agent: &str, now: Timestamp) -> Session {
         let (agent, expires_at) = (agent.parse().unwrap(), now.plus(Duration::from_secs(60)));
-        let session = Session { id: SessionId::fresh(now), agent, expires_at };
+        let session = Session { id: SessionId::fresh(now), agent, owner: false, expires_at };
         sessions.open(session.clone(), now);
         session
     }

@@ -90,6 +90,12 @@ impl VerifiedToken {
         &self.claims.scopes
     }
 
+    /// Whether it ended more than `grace` before `now`.
+    pub fn ended_before(&self, now: Timestamp, grace: std::time::Duration) -> bool {
+        let grace = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        now.as_secs() >= self.claims.exp.saturating_add(grace)
+    }
+
     /// Whether it has ended by `now`.
     pub fn expired(&self, now: Timestamp) -> bool {
         now.as_secs() >= self.claims.exp

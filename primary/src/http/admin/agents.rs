@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use plexus_shared::ids::AgentId;
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::Code;
 use plexus_shared::model::trust::TrustWindow;
 use plexus_shared::model::verb::VerbSet;
@@ -56,6 +57,8 @@ struct Full {
     verbs: Option<VerbSet>,
     #[serde(default)]
     trust_window: Option<TrustWindow>,
+    #[serde(default)]
+    constraint: Option<Constraint>,
 }
 
 /// Connects an agent: a one-time code, and standing grants to begin with.
@@ -70,10 +73,15 @@ pub async fn connect(
     let label = request.label.as_deref().map(|label| crate::trust::narration::plain(label, 120));
     let window = request.trust_window;
     let starting = |starting| match starting {
-        Starting::Id(id) => StartingCapability { id, verbs: None, window },
+        Starting::Id(id) => StartingCapability { id, verbs: None, window, constraint: None },
         Starting::Full(full) => {
             let window = full.trust_window.or(window);
-            StartingCapability { id: full.id, verbs: full.verbs, window }
+            StartingCapability {
+                id: full.id,
+                verbs: full.verbs,
+                window,
+                constraint: full.constraint,
+            }
         }
     };
     let order = Connect {
@@ -119,13 +127,18 @@ pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Valu
         let mut agent = json!({
             "agentId": row.id,
             "agentType": row.kind,
-            "status": if row.pat.is_some() { "active" } else { "pending" },
+            "status": match (row.revoked_at, row.pat) {
+                (Some(_), _) => "revoked",
+                (None, Some(_)) => "active",
+                (None, None) => "pending",
+            },
             "issuedAt": row.issued_at,
         });
         let extras = [
             ("label", json!(row.label)),
             ("codeExpiresAt", json!(row.code.as_ref().map(|(_, at)| *at))),
             ("redeemedAt", json!(row.redeemed_at)),
+            ("revokedAt", json!(row.revoked_at)),
         ];
         for (name, value) in extras.into_iter().filter(|(_, value)| !value.is_null()) {
             agent[name] = value;

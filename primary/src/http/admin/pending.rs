@@ -2,7 +2,9 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use plexus_shared::gate::constraint;
 use plexus_shared::ids::PendingId;
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::Code;
 use plexus_shared::model::trust::TrustWindow;
 use serde::Deserialize;
@@ -39,6 +41,13 @@ fn show(row: &PendingRow, told: &[PendingNarration]) -> Value {
         "reasons": row.asks.iter().map(|ask| &ask.reason).collect::<Vec<_>>(),
         "pendingNarration": told,
     });
+    if let Some(input) = &row.input {
+        item["input"] = input.value.clone();
+        item["inputDigest"] = json!(input.digest);
+    }
+    if let Some(bundle) = &row.bundle {
+        item["bundle"] = json!(bundle);
+    }
     if let Some(window) = window {
         item["requestedTrustWindow"] = json!(window);
     }
@@ -76,7 +85,7 @@ pub struct AnswerRequest {
     #[serde(default)]
     trust_window: Option<TrustWindow>,
     #[serde(default)]
-    constraint: Option<Value>,
+    constraint: Option<Constraint>,
     #[serde(default)]
     reason: Option<String>,
 }
@@ -95,15 +104,14 @@ pub async fn answer(
     Path(id): Path<String>,
     Json(request): Json<AnswerRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
-    if request.constraint.is_some_and(|constraint| !constraint.is_null()) {
-        return Err(super::bad_request(
-            "this gateway can not hold a constraint yet; answer without it",
-        ));
+    if let Some(constraint) = &request.constraint {
+        constraint::check(constraint)
+            .map_err(|why| super::bad_request(format!("constraint: {why}")))?;
     }
     let unknown = || refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, AnswerError::Unknown);
     let id: PendingId = id.parse().map_err(|_| unknown())?;
     let (answer, word) = match request.action {
-        Action::Approve => (Answer::Approve(request.trust_window), "approve"),
+        Action::Approve => (Answer::Approve(request.trust_window, request.constraint), "approve"),
         Action::Deny => (Answer::Deny(request.reason), "deny"),
     };
     match services.trust.answer(&id, answer).await {

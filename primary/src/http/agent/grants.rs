@@ -6,6 +6,8 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use plexus_shared::gate::constraint;
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::trust::TrustWindow;
 use plexus_shared::model::verb::VerbSet;
@@ -15,9 +17,10 @@ use serde_json::{Value, json};
 use crate::http::error::Failure;
 use crate::http::extract::session_header;
 use crate::http::{Services, extract};
+use crate::store::rows::{AskedBundle, ContextRef};
 use crate::trust::narration::{MAX_PURPOSE, plain};
 use crate::trust::sessions::Session;
-use crate::trust::{Declined, GrantReply, Requested};
+use crate::trust::{Declined, GrantReply, Occasion, Requested};
 
 /// The most capabilities one request may name.
 const MAX_ASKED: usize = 64;
@@ -29,6 +32,8 @@ pub struct GrantRequest {
     #[serde(default)]
     session_id: Option<String>,
     grants: BTreeMap<String, Asked>,
+    #[serde(default)]
+    bundle: Option<AskedBundle>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +61,7 @@ struct Decision {
     #[serde(default)]
     purpose: Option<String>,
     #[serde(default)]
-    constraint: Option<Value>,
+    constraint: Option<Constraint>,
 }
 
 /// Asks for capabilities.
@@ -71,8 +76,9 @@ pub async fn request(
     if body.grants.is_empty() || body.grants.len() > MAX_ASKED {
         return Err(bad(format!("name 1 to {MAX_ASKED} capabilities in \"grants\"")));
     }
+    let occasion = Occasion { input: None, bundle: body.bundle.map(bounded).transpose()? };
     let asked: Result<Vec<_>, _> = body.grants.into_iter().map(read).collect();
-    let reply = services.trust.request(&session, asked?).await.map_err(as_answered)?;
+    let reply = services.trust.request(&session, asked?, occasion).await.map_err(as_answered)?;
     Ok(Json(answer(&services, reply)).into_response())
 }
 
@@ -80,20 +86,28 @@ fn read((id, asked): (String, Asked)) -> Result<Requested, Failure> {
     let full = match asked {
         Asked::Word(decision) => {
             let wanted = decision == Word::Allow;
-            return Ok(Requested { id, wanted, verbs: VerbSet::READ, window: None, purpose: None });
+            return Ok(Requested {
+                id,
+                wanted,
+                verbs: VerbSet::READ,
+                window: None,
+                purpose: None,
+                constraint: None,
+            });
         }
         Asked::Full(full) => full,
     };
-    if full.constraint.is_some_and(|constraint| !constraint.is_null()) {
-        // A narrowing that is not enforced would be a widening.
-        let message = format!("{id}: this gateway can not hold a constraint yet; ask without it");
-        return Err(Failure::malformed(StatusCode::BAD_REQUEST, message));
+    if let Some(constraint) = &full.constraint {
+        constraint::check(constraint).map_err(|why| {
+            Failure::malformed(StatusCode::BAD_REQUEST, format!("{id}: constraint: {why}"))
+        })?;
     }
     Ok(Requested {
         id,
         wanted: full.decision == Word::Allow,
         verbs: full.verbs.unwrap_or(VerbSet::READ),
         window: full.trust_window,
+        constraint: full.constraint,
         purpose: full.purpose.map(|purpose| plain(&purpose, MAX_PURPOSE)),
     })
 }
@@ -175,4 +189,26 @@ pub async fn status(
         body["token"] = json!(token);
     }
     Ok(Json(body))
+}
+
+/// The largest inline context, in bytes, and the most pieces of it.
+const MAX_CONTEXT: usize = 64 << 10;
+const MAX_PIECES: usize = 16;
+
+/// A bundle within its bounds.
+fn bounded(bundle: AskedBundle) -> Result<AskedBundle, Failure> {
+    let large = |piece: &ContextRef| match piece {
+        ContextRef::Inline { markdown, .. } => markdown.len() > MAX_CONTEXT,
+        ContextRef::Skill { .. } => false,
+    };
+    if bundle.name.trim().is_empty()
+        || bundle.context.len() > MAX_PIECES
+        || bundle.context.iter().any(large)
+    {
+        let message = format!(
+            "a bundle has a name, and at most {MAX_PIECES} pieces of context of {MAX_CONTEXT} bytes"
+        );
+        return Err(Failure::malformed(StatusCode::BAD_REQUEST, message));
+    }
+    Ok(AskedBundle { name: plain(&bundle.name, 120), ..bundle })
 }

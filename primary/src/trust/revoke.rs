@@ -1,0 +1,222 @@
+//! Taking back, and carrying on: revokes in all their forms, and a fresh token on a standing grant.
+//!
+//! A revoke has taken effect when it is answered: the grant is gone from the store and from memory and
+//! the tokens are struck off before the answer is written. Striking off what is not there changes
+//! nothing, so a revoke can be said twice.
+
+use std::time::Duration;
+
+use plexus_shared::admit::token::VerifiedToken;
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
+use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, TokenId};
+use plexus_shared::model::constraint::Constraint;
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::scope::ScopedToken;
+use plexus_shared::model::trust::Grant;
+use serde_json::json;
+
+use super::{ChangeError, Trust};
+use crate::store::Change;
+use crate::store::rows::{AgentRow, PendingRow, PendingState};
+
+/// How long past its end a token still proves who asks for the next one.
+const GRACE: Duration = Duration::from_secs(300);
+
+/// What is taken back: one thing a request.
+#[derive(Clone, Debug)]
+pub enum Selector {
+    /// One token.
+    Token(TokenId),
+    /// Everything an agent holds on one capability.
+    Scope(AgentId, CapabilityId),
+    /// Everything that came with a bundle.
+    Bundle(BundleId),
+}
+
+/// What was taken back.
+#[derive(Debug)]
+pub struct Revoked {
+    /// The tokens that were struck off.
+    pub jtis: Vec<TokenId>,
+    /// How many grants are gone.
+    pub grants: usize,
+    /// The record of it.
+    pub audit_id: EventId,
+}
+
+/// What revoking an agent did.
+#[derive(Debug)]
+pub struct AgentRevoked {
+    /// Whether it had a live credential or code.
+    pub enrollment: bool,
+    /// How many sessions ended.
+    pub sessions: usize,
+    /// How many grants are gone.
+    pub grants: usize,
+    /// The tokens that were struck off.
+    pub jtis: Vec<TokenId>,
+    /// The record of it.
+    pub audit_id: EventId,
+}
+
+impl Trust {
+    /// Takes back what `selector` names.
+    ///
+    /// # Errors
+    /// When it could not be recorded or kept; then nothing was taken back.
+    pub async fn revoke(
+        &self,
+        selector: &Selector,
+        reason: Option<&str>,
+    ) -> Result<Revoked, ChangeError> {
+        let _gate = self.gate.lock().await;
+        let (record, changes, gone) = match selector {
+            Selector::Token(jti) => {
+                (Record::new(EventType::TokenRevoke).jti(jti), Vec::new(), Vec::new())
+            }
+            Selector::Scope(agent, capability) => {
+                let gone =
+                    self.held(|grant| (&grant.agent, &grant.capability) == (agent, capability));
+                let (agent_id, id) = (agent.clone(), capability.clone());
+                let at = self.now();
+                let revoke = Change::RevokeGrants { agent: agent_id, capability: id, at };
+                let record = Record::new(EventType::GrantRevoke).agent(agent);
+                (record.capability(capability.as_str()), vec![revoke], gone)
+            }
+            Selector::Bundle(id) => {
+                let gone = self.held(|grant| grant.bundle.as_ref() == Some(id));
+                (Record::new(EventType::GrantRevoke), vec![Change::DropBundle(id.clone())], gone)
+            }
+        };
+        let removed: Vec<_> = gone.iter().map(super::agents::describe).collect();
+        let detail = json!({"reason": reason, "selector": tell(selector), "removed": removed});
+        let record = record.outcome(RecordOutcome::Ok).detail(&detail);
+        let audit_id = self.change(record, changes).await?;
+        let jtis = match selector {
+            Selector::Token(jti) if self.sessions.strike_one(jti) => vec![jti.clone()],
+            Selector::Token(_) => Vec::new(),
+            Selector::Scope(agent, capability) => {
+                self.sessions.strike_of(agent, |id| id == capability)
+            }
+            Selector::Bundle(_) => {
+                let strike = |grant: &Grant| {
+                    self.sessions.strike_of(&grant.agent, |id| *id == grant.capability)
+                };
+                gone.iter().flat_map(strike).collect()
+            }
+        };
+        Ok(Revoked { jtis, grants: gone.len(), audit_id })
+    }
+
+    fn held(&self, which: impl Fn(&Grant) -> bool) -> Vec<Grant> {
+        let ledger = self.ledger();
+        let all = ledger.grants(None, self.now());
+        all.into_iter().filter(|grant| which(grant)).cloned().collect()
+    }
+
+    /// Takes an agent's credential, sessions, tokens and grants, and says no to what it waits for.
+    /// `None` when there is no such agent.
+    ///
+    /// # Errors
+    /// When it could not be recorded or kept; then nothing was taken.
+    pub async fn revoke_agent(
+        &self,
+        agent: &AgentId,
+        reason: Option<&str>,
+    ) -> Result<Option<AgentRevoked>, ChangeError> {
+        let _gate = self.gate.lock().await;
+        let now = self.now();
+        let Some(row) = self.ledger().agent(agent).cloned() else { return Ok(None) };
+        let gone = self.held(|grant| grant.agent == *agent);
+        let enrollment = row.pat.is_some() || row.code.is_some();
+        let at = now;
+        let revoke = |grant: &Grant| Change::RevokeGrants {
+            agent: agent.clone(),
+            capability: grant.capability.clone(),
+            at,
+        };
+        let mut changes: Vec<_> = gone.iter().map(revoke).collect();
+        let open = self.ledger().open(now);
+        let deny = |row| Change::PutPending(PendingRow { state: PendingState::Denied, ..row });
+        changes.extend(open.into_iter().filter(|item| item.agent == *agent).map(deny));
+        let row = AgentRow { code: None, pat: None, revoked_at: Some(now), ..row };
+        changes.push(Change::PutAgent(row));
+        let removed: Vec<_> = gone.iter().map(super::agents::describe).collect();
+        let record = Record::new(EventType::AgentRevoke)
+            .agent(agent)
+            .outcome(RecordOutcome::Ok)
+            .detail(&json!({"reason": reason, "removed": removed}));
+        let audit_id = self.change(record, changes).await?;
+        let jtis = self.sessions.strike_of(agent, |_| true);
+        let sessions = self.sessions.end_all(agent);
+        Ok(Some(AgentRevoked { enrollment, sessions, grants: gone.len(), jtis, audit_id }))
+    }
+
+    /// A fresh token with what still stands of `token`'s authority; the old one is struck off.
+    ///
+    /// # Errors
+    /// `session_expired`, `token_revoked`, `token_expired` when it ended too long ago,
+    /// `grant_required` when nothing of it stands any more.
+    pub async fn refresh(
+        &self,
+        token: &VerifiedToken,
+        session: &str,
+        jti: &str,
+    ) -> Result<ScopedToken, Denial> {
+        let _gate = self.gate.lock().await;
+        let now = self.now();
+        if token.session().as_str() != session || token.jti().as_str() != jti {
+            let message = "sessionId and jti must be those of the token that is presented";
+            return Err(Denial::new(Code::TokenRevoked, message));
+        }
+        let live = self.session(Some(session))?;
+        if live.agent != *token.agent() || !self.sessions.listed(token.jti()) {
+            return Err(Denial::new(Code::TokenRevoked, "the token was revoked; ask again"));
+        }
+        if token.expired(now) && token.ended_before(now, GRACE) {
+            let message = "the token ended too long ago; ask again with PUT /grants";
+            return Err(Denial::new(Code::TokenExpired, message));
+        }
+        let grants = self.still_standing(token);
+        if grants.is_empty() {
+            let message = "nothing of this token stands any more; ask again with PUT /grants";
+            return Err(Denial::new(Code::GrantRequired, message));
+        }
+        let fresh = self.mint(&live, &grants, None)?;
+        let record = Record::new(EventType::TokenRefresh)
+            .agent(token.agent())
+            .session(token.session())
+            .jti(token.jti())
+            .outcome(RecordOutcome::Ok)
+            .detail(&json!({ "next": fresh.jti }));
+        if let Err(unavailable) = self.core.audit.append(record) {
+            self.sessions.strike_one(&fresh.jti);
+            return Err(ChangeError::from(unavailable).into());
+        }
+        self.sessions.strike_one(token.jti());
+        Ok(fresh)
+    }
+
+    fn still_standing(&self, token: &VerifiedToken) -> Vec<Grant> {
+        let (ledger, now) = (self.ledger(), self.now());
+        let direct = token.scopes().iter().filter(|scope| scope.synthesized_for.is_none());
+        let standing = direct.filter_map(|scope| {
+            let fits =
+                |held: Option<&Constraint>| held.is_none() || held == scope.constraint.as_ref();
+            let grant = ledger.standing(token.agent(), &scope.id, scope.verbs, fits, now)?;
+            let (verbs, constraint) = (scope.verbs, scope.constraint.clone());
+            Some(Grant { verbs, constraint, ..grant.clone() })
+        });
+        standing.collect()
+    }
+}
+
+fn tell(selector: &Selector) -> serde_json::Value {
+    match selector {
+        Selector::Token(jti) => json!({ "jti": jti }),
+        Selector::Scope(agent, capability) => {
+            json!({"agentId": agent, "capabilityId": capability})
+        }
+        Selector::Bundle(id) => json!({ "bundleId": id }),
+    }
+}
