@@ -138,7 +138,8 @@ impl App {
         let services = Services::new(Inner {
             base_url: base_url.clone(),
             started_at: core.now(),
-            connection_key: keys.connection,
+            connection_key: arc_swap::ArcSwap::from_pointee(keys.connection),
+            state: state.clone(),
             core,
             pipeline: Arc::new(pipeline),
             trust: Arc::new(trust),

@@ -92,6 +92,18 @@ impl FromRequestParts<Services> for Session {
     }
 }
 
+/// Whether `text` is the owner's key, in constant time.
+pub fn is_key(services: &Services, text: &str) -> bool {
+    let key = Credential::parse(CredentialKind::ConnectionKey, text);
+    key.is_some_and(|key| key.matches(&services.connection_key.load()))
+}
+
+/// Whether the request carries the owner's key.
+pub fn is_owner(services: &Services, headers: &HeaderMap) -> bool {
+    let shown = headers.get(KEY_HEADER).and_then(|key| key.to_str().ok());
+    shown.is_some_and(|key| is_key(services, key))
+}
+
 /// Proof that the request carried the owner's key.
 pub struct Owner(());
 
@@ -99,9 +111,7 @@ impl FromRequestParts<Services> for Owner {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Failure> {
-        let shown = parts.headers.get(KEY_HEADER).and_then(|key| key.to_str().ok());
-        let key = shown.and_then(|key| Credential::parse(CredentialKind::ConnectionKey, key));
-        if key.is_some_and(|key| key.matches(&services.connection_key)) {
+        if is_owner(services, &parts.headers) {
             return Ok(Self(()));
         }
         super::admin::record_failure(services)?;

@@ -13,13 +13,17 @@ pub mod serve;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::invoke::Pipeline;
-use plexus_shared::secret::Credential;
+use plexus_shared::secret::{Credential, CredentialKind};
+use plexus_shared::state_dir::StateDir;
 
+use crate::config::CONNECTION_KEY;
 use crate::core::Core;
 use crate::mesh::Mesh;
 use crate::sources::Sources;
-use crate::trust::Trust;
+use crate::trust::{ChangeError, Trust};
 
 /// The services behind the routes.
 #[derive(Clone)]
@@ -32,7 +36,9 @@ pub struct Inner {
     /// When it started.
     pub started_at: plexus_shared::clock::Timestamp,
     /// The owner's key.
-    pub connection_key: Credential,
+    pub connection_key: ArcSwap<Credential>,
+    /// Where that key is kept.
+    pub state: StateDir,
     /// What every service stands on.
     pub core: Core,
     /// Calls.
@@ -49,6 +55,24 @@ impl Services {
     /// Services for handlers to share.
     pub fn new(inner: Inner) -> Self {
         Self(Arc::new(inner))
+    }
+}
+
+impl Inner {
+    /// Makes a new owner's key: recorded, kept, then in force. Sessions that the old one opened end.
+    ///
+    /// # Errors
+    /// When it could not be recorded or kept; the old one stays in force then.
+    pub fn rotate_key(&self) -> Result<Credential, ChangeError> {
+        let key = Credential::generate(CredentialKind::ConnectionKey);
+        let record = Record::new(EventType::KeyRotate)
+            .outcome(RecordOutcome::Ok)
+            .detail(&serde_json::json!({"key": "connection-key"}));
+        self.core.audit.append(record)?;
+        self.state.write(CONNECTION_KEY, format!("{}\n", key.expose()).as_bytes())?;
+        self.connection_key.store(Arc::new(key.clone()));
+        self.trust.sessions().end_owners();
+        Ok(key)
     }
 }
 

@@ -33,6 +33,9 @@ fn agent_plane() -> Router<Services> {
         .route("/manifest", get(agent::handshake::manifest))
         .route("/grants", get(agent::grants::list).put(agent::grants::request))
         .route("/grants/status", get(agent::grants::status))
+        .route("/grants/context", get(agent::lifecycle::context))
+        .route("/grants/refresh", post(agent::lifecycle::refresh))
+        .route("/grants/revoke", post(agent::lifecycle::revoke))
 }
 
 /// Runs a request to its end, whoever still waits for the answer: a change that was begun is made
@@ -49,10 +52,16 @@ async fn carry_through(request: Request, next: Next) -> Response {
 fn admin_plane() -> Router<Services> {
     Router::new()
         .route("/agents/connect", post(admin::agents::connect))
+        .route("/agents/revoke", post(admin::ledger::revoke_agent))
         .route("/agents/enrollments", get(admin::agents::list))
         .route("/pending", get(admin::pending::list))
         .route("/pending/{id}", post(admin::pending::answer))
-        .route("/grants", get(admin::agents::grants))
+        .route("/grants", get(admin::agents::grants).put(admin::ledger::grant))
+        .route("/revoke", post(admin::ledger::revoke))
+        .route("/tokens", get(admin::ledger::tokens))
+        .route("/bundles", get(admin::ledger::bundles))
+        .route("/bundles/{id}", delete(admin::ledger::drop_bundle))
+        .route("/key/rotate", post(admin::ledger::rotate_key))
         .route("/capabilities", get(admin::exposure::capabilities))
         .route("/exposure", get(admin::exposure::rules).put(admin::exposure::replace))
         .route("/exposure/{*pattern}", post(admin::exposure::set))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::constraint::check;
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::{AgentId, CapabilityId, SessionId};
 use plexus_shared::model::constraint::Constraint;
@@ -76,6 +77,17 @@ pub enum ConnectError {
         /// What it has.
         has: VerbSet,
     },
+    /// A constraint that can never hold.
+    #[error("{id}: constraint: {why}")]
+    Constraint {
+        /// The capability.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// There is no such agent.
+    #[error("there is no agent called {0}; connect it first")]
+    NoAgent(AgentId),
     /// It could not be recorded or kept.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -120,7 +132,7 @@ impl Trust {
     pub async fn connect(&self, order: Connect) -> Result<Connected, ConnectError> {
         let _gate = self.gate.lock().await;
         let now = self.now();
-        let (granted, skipped) = self.starting_grants(&order, now)?;
+        let (granted, skipped) = self.starting_grants(&order.agent, &order.capabilities, now)?;
         let code = Credential::generate(CredentialKind::EnrollmentCode);
         let expires_at = now.plus(order.code_ttl.unwrap_or(self.lifetimes.code));
         let known = self.ledger().agent(&order.agent).cloned();
@@ -149,26 +161,59 @@ impl Trust {
         Ok(Connected { code, expires_at, granted, skipped })
     }
 
+    /// Grants directly, by the owner's word, to an agent that is there.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; nothing was granted.
+    #[allow(clippy::type_complexity, reason = "the two lists a grant is answered with")]
+    pub async fn grant(
+        &self,
+        agent: &AgentId,
+        capabilities: Vec<StartingCapability>,
+    ) -> Result<(Vec<Grant>, Vec<(String, String)>), ConnectError> {
+        let _gate = self.gate.lock().await;
+        let known = self.ledger().agent(agent).is_some_and(|row| row.revoked_at.is_none());
+        if !known {
+            return Err(ConnectError::NoAgent(agent.clone()));
+        }
+        let (granted, skipped) = self.starting_grants(agent, &capabilities, self.now())?;
+        let record = Record::new(EventType::GrantAllow)
+            .agent(agent)
+            .outcome(RecordOutcome::Ok)
+            .detail(&json!({
+                "by": "owner",
+                "granted": granted.iter().map(describe).collect::<Vec<_>>(),
+                "skipped": skipped,
+            }));
+        self.change(record, granted.iter().flat_map(stand).collect()).await?;
+        Ok((granted, skipped))
+    }
+
     #[allow(clippy::type_complexity, reason = "the two lists a connection is answered with")]
     fn starting_grants(
         &self,
-        order: &Connect,
+        agent: &AgentId,
+        capabilities: &[StartingCapability],
         now: Timestamp,
     ) -> Result<(Vec<Grant>, Vec<(String, String)>), ConnectError> {
         let catalog = self.core.registry.catalog();
-        let missing = order.capabilities.iter().filter(|cap| catalog.get(&cap.id).is_none());
+        let missing = capabilities.iter().filter(|cap| catalog.get(&cap.id).is_none());
         let missing: Vec<_> = missing.map(|cap| cap.id.clone()).collect();
         if !missing.is_empty() {
             return Err(ConnectError::Unknown(missing));
         }
         let (mut granted, mut skipped) = (Vec::new(), Vec::new());
-        for cap in &order.capabilities {
+        for cap in capabilities {
             let Some(listed) = catalog.get(&cap.id) else { continue };
             let definition = &listed.target.definition;
             let asked = cap.verbs.unwrap_or(definition.grants);
             if asked.is_empty() || !definition.grants.covers(asked) {
                 let (id, has) = (cap.id.clone(), definition.grants);
                 return Err(ConnectError::Verbs { id, asked, has });
+            }
+            if let Some(constraint) = &cap.constraint {
+                let id = cap.id.clone();
+                check(constraint).map_err(|why| ConnectError::Constraint { id, why })?;
             }
             if asked.contains(Verb::Execute) {
                 let why = "execute is approved for each use and can not be granted ahead";
@@ -182,7 +227,7 @@ impl Trust {
                 skipped.push((cap.id.clone(), why.to_owned()));
                 continue;
             }
-            let grant = granted_for(&order.agent, &definition.id, asked, window, now);
+            let grant = granted_for(agent, &definition.id, asked, window, now);
             granted.push(Grant { constraint: cap.constraint.clone(), ..grant });
         }
         Ok((granted, skipped))

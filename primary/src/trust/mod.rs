@@ -87,6 +87,9 @@ pub enum ChangeError {
     /// It could not be kept.
     #[error("the change could not be kept, so nothing was changed: {0}")]
     Store(#[from] StoreError),
+    /// A file of the state folder could not be written.
+    #[error(transparent)]
+    State(#[from] plexus_shared::state_dir::StateDirError),
 }
 
 impl From<ChangeError> for Denial {

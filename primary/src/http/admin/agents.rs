@@ -70,6 +70,9 @@ pub async fn connect(
     if request.capabilities.len() > MAX_STARTING {
         return Err(bad_request(format!("an agent may start with {MAX_STARTING} capabilities")));
     }
+    if request.agent_id.is_anonymous() {
+        return Err(bad_request("anon: names are the gateway's own; choose another"));
+    }
     let label = request.label.as_deref().map(|label| crate::trust::narration::plain(label, 120));
     let window = request.trust_window;
     let starting = |starting| match starting {
@@ -93,7 +96,8 @@ pub async fn connect(
     };
     let connected = services.trust.connect(order).await.map_err(|error| match error {
         ConnectError::Unknown(_) => refuse(StatusCode::BAD_REQUEST, Code::UnknownCapability, error),
-        ConnectError::Verbs { .. } => bad_request(error),
+        ConnectError::Verbs { .. } | ConnectError::Constraint { .. } => bad_request(error),
+        ConnectError::NoAgent(_) => bad_request(error),
         ConnectError::Change(_) => fault(error),
     })?;
     let catalog = services.core.registry.catalog();

@@ -153,7 +153,8 @@ fn add_declined(body: &mut Value, declined: &[Declined]) {
 
 /// Lists what the caller holds.
 pub async fn list(State(services): State<Services>, session: Session) -> Json<Value> {
-    Json(json!({ "grants": services.trust.standing(Some(&session.agent)) }))
+    let whose = (!session.owner).then_some(&session.agent);
+    Json(json!({ "grants": services.trust.standing(whose) }))
 }
 
 /// The query of `GET /grants/status`.

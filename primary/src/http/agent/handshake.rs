@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::SessionId;
+use plexus_shared::ids::{InvalidId, SessionId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::entry::CapabilityEntry;
 use plexus_shared::source::registry::Catalog;
@@ -16,14 +16,17 @@ use serde_json::Value;
 use super::well_known::gateway;
 use crate::http::Services;
 use crate::http::error::Failure;
-use crate::http::extract::{MAX_BODY, bearer, read_json};
+use crate::http::extract::{MAX_BODY, bearer, is_key, read_json};
 use crate::trust::sessions::Session;
 
 /// The longest client description that is kept, in bytes of JSON.
 const MAX_CLIENT: usize = 4096;
 
 #[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Hello {
+    #[serde(default)]
+    connection_key: Option<String>,
     #[serde(default)]
     client: Value,
 }
@@ -35,12 +38,26 @@ pub async fn open(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let Some(pat) = bearer(&headers) else {
-        let message = "send Authorization: Bearer plx_agent_…; without one, enroll first";
-        return Err(Denial::new(Code::SessionExpired, message).into());
+    let hello = read_hello(&headers, body).await?;
+    let session = match (bearer(&headers), hello.connection_key) {
+        (Some(pat), _) => services.trust.handshake(pat, hello.client)?,
+        (None, Some(key)) if is_key(&services, &key) => {
+            let agent = hello.client.get("agentId").and_then(Value::as_str).map(str::parse);
+            let agent = agent.transpose().map_err(|error: InvalidId| {
+                Failure::malformed(StatusCode::BAD_REQUEST, error.to_string())
+            })?;
+            services.trust.owner_handshake(agent, hello.client)?
+        }
+        (None, Some(_)) => {
+            crate::http::admin::record_failure(&services)?;
+            let message = "this is not the owner's key";
+            return Err(Denial::new(Code::SessionExpired, message).into());
+        }
+        (None, None) => {
+            let message = "send Authorization: Bearer plx_agent_…; without one, enroll first";
+            return Err(Denial::new(Code::SessionExpired, message).into());
+        }
     };
-    let client = read_client(&headers, body).await?;
-    let session = services.trust.handshake(pat, client)?;
     let catalog = services.core.registry.catalog();
     let greeting = Greeting {
         session_id: &session.id,
@@ -51,21 +68,23 @@ pub async fn open(
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(greeting)).into_response())
 }
 
-/// What the client says of itself: optional, and never more than a note.
-async fn read_client(headers: &HeaderMap, body: Body) -> Result<Value, Failure> {
+/// What the body says: what the client says of itself, never more than a note, and the owner's key.
+async fn read_hello(headers: &HeaderMap, body: Body) -> Result<Hello, Failure> {
     if !headers.contains_key(header::CONTENT_TYPE) {
-        return Ok(Value::Null);
+        return Ok(Hello::default());
     }
     let bytes = read_json(headers, body, MAX_BODY).await?;
     if bytes.is_empty() {
-        return Ok(Value::Null);
+        return Ok(Hello::default());
     }
-    let hello: Hello = serde_json::from_slice(&bytes).map_err(|error| {
+    let mut hello: Hello = serde_json::from_slice(&bytes).map_err(|error| {
         let message = format!("the body has not the asked shape: {error}");
-        Failure::malformed(axum::http::StatusCode::BAD_REQUEST, message)
+        Failure::malformed(StatusCode::BAD_REQUEST, message)
     })?;
-    let fits = hello.client.to_string().len() <= MAX_CLIENT;
-    Ok(if fits { hello.client } else { Value::Null })
+    if hello.client.to_string().len() > MAX_CLIENT {
+        hello.client = Value::Null;
+    }
+    Ok(hello)
 }
 
 /// Shows the current manifest.

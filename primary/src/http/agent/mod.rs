@@ -4,4 +4,5 @@ pub mod enroll;
 pub mod grants;
 pub mod handshake;
 pub mod invoke;
+pub mod lifecycle;
 pub mod well_known;
