@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
+use crate::calls::Calls;
 use crate::config::{CONNECTION_KEY, Config, RUNTIME, Runtime};
 use crate::core::Core;
 use crate::http::guard::Guard;
@@ -119,14 +120,14 @@ impl App {
         let keys = Keys::load(&state)?;
         let (core, mut kept) = lay_ground(opened).await?;
         let sessions = Arc::new(Sessions::default());
-        let trust = Trust::new(
+        let trust = Arc::new(Trust::new(
             core.clone(),
             Ledger::new(&mut kept),
             sessions.clone(),
             TokenKeys::new(&keys.token),
             Box::new(ConfirmRisky),
             Lifetimes::default(),
-        );
+        ));
         let listen = udp.local_addr().map_err(StartError::Runtime)?;
         let mesh = Arc::new(Mesh::new(core.clone(), keys.node, listen, &mut kept));
         let endpoint = acceptor::listen(&mesh, udp)?;
@@ -140,9 +141,9 @@ impl App {
             started_at: core.now(),
             connection_key: arc_swap::ArcSwap::from_pointee(keys.connection),
             state: state.clone(),
+            calls: Calls::new(core.clone(), Arc::new(pipeline), trust.clone(), kept.replays),
             core,
-            pipeline: Arc::new(pipeline),
-            trust: Arc::new(trust),
+            trust,
             sources: Arc::new(sources),
             mesh,
         });

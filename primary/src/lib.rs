@@ -5,6 +5,7 @@
 //! here; [`store`] keeps it all; [`cli`] is the owner's hand on it.
 
 pub mod app;
+pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod core;

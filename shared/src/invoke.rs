@@ -114,6 +114,16 @@ impl Admitted {
         &self.admission
     }
 
+    /// Answers the call with what the same one was answered before, and records that.
+    pub fn replay(self, before: &Reply) -> Reply {
+        let detail = json!({"replay": before.audit_id.as_ref().map(EventId::as_str)});
+        let bracket = self.bracket.refine(|record| record.detail(&detail));
+        match bracket.read_only().close(&before.outcome) {
+            Ok(_) => before.clone(),
+            Err(unavailable) => unrecorded(before.id.clone(), &unavailable),
+        }
+    }
+
     /// Refuses the call after all, and records it.
     pub fn refuse(self, denial: Denial) -> Reply {
         let id = self.admission.call().id.clone();

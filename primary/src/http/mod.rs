@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
-use plexus_shared::invoke::Pipeline;
 use plexus_shared::secret::{Credential, CredentialKind};
 use plexus_shared::state_dir::StateDir;
 
+use crate::calls::Calls;
 use crate::config::CONNECTION_KEY;
 use crate::core::Core;
 use crate::mesh::Mesh;
@@ -42,7 +42,7 @@ pub struct Inner {
     /// What every service stands on.
     pub core: Core,
     /// Calls.
-    pub pipeline: Arc<Pipeline>,
+    pub calls: Calls,
     /// Agents and what they hold.
     pub trust: Arc<Trust>,
     /// Configured sources.

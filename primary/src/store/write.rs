@@ -102,28 +102,13 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             params![hash.as_bytes(), at.as_millis()],
         ),
         Change::PutGrant(grant) => put_grant(db, grant),
-        Change::RevokeGrants { agent, capability, at } => {
-            let pair = [agent.as_str(), capability.as_str()];
-            run(db, "DELETE FROM grant_ WHERE agent = ?1 AND capability = ?2", pair)?;
-            let sql = "INSERT OR REPLACE INTO tombstone VALUES (?1, ?2, ?3)";
-            run(db, sql, params![pair[0], pair[1], at.as_millis()])
-        }
+        Change::RevokeGrants { agent, capability, at } => revoke(db, agent, capability, *at),
         Change::LiftTombstone(agent, capability) => run(
             db,
             "DELETE FROM tombstone WHERE agent = ?1 AND capability = ?2",
             [agent.as_str(), capability.as_str()],
         ),
-        Change::PutBundle(row) => run(
-            db,
-            "INSERT OR REPLACE INTO bundle VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                row.id.as_str(),
-                row.agent.as_str(),
-                row.name,
-                row.created_at.as_millis(),
-                word(&row.context)
-            ],
-        ),
+        Change::PutBundle(row) => put_bundle(db, row),
         Change::DropBundle(id) => {
             run(db, "DELETE FROM grant_ WHERE bundle = ?1", [id.as_str()])?;
             run(db, "DELETE FROM bundle WHERE id = ?1", [id.as_str()])
@@ -132,11 +117,9 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::PruneReplays(before) => {
             run(db, "DELETE FROM replay WHERE at < ?1", [before.as_millis()])
         }
-        Change::DropGrants(prefix) => run(
-            db,
-            "DELETE FROM grant_ WHERE substr(capability, 1, length(?1)) = ?1",
-            [prefix],
-        ),
+        Change::DropGrants(prefix) => {
+            run(db, "DELETE FROM grant_ WHERE substr(capability, 1, length(?1)) = ?1", [prefix])
+        }
         Change::PutPending(row) => put_pending(db, row),
         Change::SetRules(rules) => set_rules(db, rules),
         Change::PutSource(row) => put_source(db, row),
@@ -147,17 +130,7 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             "DELETE FROM ticket WHERE expires_at <= ?2 OR (workload = ?1 AND consumed_at IS NULL)",
             params![workload.as_str(), before.as_millis()],
         ),
-        Change::PutWorkload(row) => run(
-            db,
-            "INSERT INTO workload VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE SET
-             public_key = excluded.public_key, class = excluded.class, joined_at = excluded.joined_at",
-            params![
-                row.name.as_str(),
-                row.public_key.as_bytes(),
-                word(&row.class),
-                row.joined_at.as_millis()
-            ],
-        ),
+        Change::PutWorkload(row) => put_workload(db, row),
         Change::PutCursor { workload, origin_seq, log_seq } => run(
             db,
             "INSERT INTO audit_cursor VALUES (?1, ?2, ?3) ON CONFLICT (workload) DO UPDATE SET
@@ -255,6 +228,38 @@ fn put_replay(db: &Transaction<'_>, row: &ReplayRow) -> rusqlite::Result<()> {
             row.outcome
         ],
     )
+}
+
+fn put_workload(db: &Transaction<'_>, row: &WorkloadRow) -> rusqlite::Result<()> {
+    run(
+            db,
+            "INSERT INTO workload VALUES (?1, ?2, ?3, ?4) ON CONFLICT (name) DO UPDATE SET
+             public_key = excluded.public_key, class = excluded.class, joined_at = excluded.joined_at",
+            params![
+                row.name.as_str(),
+                row.public_key.as_bytes(),
+                word(&row.class),
+                row.joined_at.as_millis()
+            ],
+        )
+}
+
+fn revoke(
+    db: &Transaction<'_>,
+    agent: &AgentId,
+    capability: &CapabilityId,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let pair = [agent.as_str(), capability.as_str()];
+    run(db, "DELETE FROM grant_ WHERE agent = ?1 AND capability = ?2", pair)?;
+    let sql = "INSERT OR REPLACE INTO tombstone VALUES (?1, ?2, ?3)";
+    run(db, sql, params![pair[0], pair[1], at.as_millis()])
+}
+
+fn put_bundle(db: &Transaction<'_>, row: &BundleRow) -> rusqlite::Result<()> {
+    let (id, agent, at) = (row.id.as_str(), row.agent.as_str(), row.created_at.as_millis());
+    let sql = "INSERT OR REPLACE INTO bundle VALUES (?1, ?2, ?3, ?4, ?5)";
+    run(db, sql, params![id, agent, row.name, at, word(&row.context)])
 }
 
 fn set_rules(db: &Transaction<'_>, rules: &[ExposureRule]) -> rusqlite::Result<()> {

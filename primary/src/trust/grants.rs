@@ -64,7 +64,7 @@ pub enum GrantReply {
     /// Some of it waits for the owner; the rest, if any, at once.
     Pending {
         /// The question.
-        item: PendingRow,
+        item: Box<PendingRow>,
         /// What it means, in the gateway's words.
         narration: Vec<PendingNarration>,
         /// What was allowed at once.
@@ -124,11 +124,25 @@ impl Trust {
         Ok(match (item.map(Item::row), token) {
             (Some(item), partial) => {
                 let narration = narration(&catalog, &item);
+                let item = Box::new(item);
                 GrantReply::Pending { item, narration, partial, declined: sorted.declined }
             }
             (None, Some(token)) => GrantReply::Token(token, sorted.declined),
             (None, None) => return Err(Denial::internal("the request came to nothing")),
         })
+    }
+
+    /// Every verb of `id`, when it is there and shown.
+    ///
+    /// # Errors
+    /// `unknown_capability` when it is not.
+    pub fn verbs_of(&self, id: &str) -> Result<VerbSet, Denial> {
+        let catalog = self.core.registry.catalog();
+        let target = catalog.exposed(id).ok_or_else(|| {
+            let message = "no such capability; GET /manifest has the current list";
+            Denial::new(Code::UnknownCapability, message).about(id)
+        })?;
+        Ok(target.definition.grants)
     }
 
     /// Sorts what was asked into what is held, what is allowed now and what the owner must answer.

@@ -1,13 +1,10 @@
 //! `POST /invoke`: one call, always answered in one shape.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use plexus_shared::admit::authority::Authority;
 use plexus_shared::ids::CorrelationId;
 use plexus_shared::invoke::{Call, DEFAULT_DEADLINE};
 use plexus_shared::model::denial::{Code, Denial, Links};
@@ -18,8 +15,10 @@ use serde_json::value::RawValue;
 
 use crate::http::Services;
 use crate::http::error::{Failure, Framing, Invoked};
-use crate::http::extract::{MAX_BODY, MAX_INVOKE_BODY, bearer, read_json};
+use crate::http::extract::{MAX_BODY, MAX_INVOKE_BODY, bearer, read_json, session_header};
 
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 200;
 /// The longest capability id that is looked up, in bytes.
 const MAX_ID: usize = 512;
 
@@ -45,18 +44,6 @@ pub async fn call(
     let limit = if matches!(token, Some(Ok(_))) { MAX_INVOKE_BODY } else { MAX_BODY };
     let bytes = read_json(&headers, body, limit).await.map_err(framed)?;
     let request = read(&bytes).map_err(framed)?;
-    let token = match token {
-        Some(Ok(token)) => token,
-        missing => {
-            let message = match missing {
-                Some(_) => "the bearer token is not one of this gateway's; ask for one first",
-                None => "a call needs a scoped token: handshake, then ask with PUT /grants",
-            };
-            let mut denial = Denial::new(Code::GrantRequired, message).about(&request.id);
-            denial.links = Some(ask_links(&services));
-            return Ok(Invoked(Reply::edge(request.id, denial)).into_response());
-        }
-    };
     let call = Call {
         id: request.id,
         input: request.input.map_or_else(Input::none, Input::new),
@@ -64,13 +51,49 @@ pub async fn call(
         idempotency_key: request.idempotency_key,
         deadline: DEFAULT_DEADLINE,
     };
-    let mut reply = services.pipeline.invoke(Authority::Agent(Arc::new(token)), call).await;
-    if let Err(denial) = &mut reply.outcome
-        && denial.code == Code::GrantRequired
-    {
-        denial.links = Some(ask_links(&services));
+    let session = session_header(&headers).map(|id| services.trust.session(Some(id)));
+    let mut reply = match (token, session) {
+        (Some(Ok(token)), _) => services.calls.with_token(token, call).await,
+        (Some(Err(_)), _) => {
+            let message = "the bearer token is not one of this gateway's; ask for one first";
+            ungranted(call.id, message)
+        }
+        (None, Some(Ok(session))) => services.calls.with_session(session, call).await,
+        (None, Some(Err(denial))) => Reply::edge(call.id, denial),
+        (None, None) => {
+            let message = "a call needs a scoped token, or a session in X-Plexus-Session";
+            ungranted(call.id, message)
+        }
+    };
+    if let Err(denial) = &mut reply.outcome {
+        denial.links = links(&services, denial);
     }
     Ok(Invoked(reply).into_response())
+}
+
+/// A call that came without a word of ours.
+fn ungranted(id: String, message: &str) -> Reply {
+    let denial = Denial::new(Code::GrantRequired, message).about(id.as_str());
+    Reply::edge(id, denial)
+}
+
+/// Where a refused caller goes next.
+fn links(services: &Services, denial: &Denial) -> Option<Box<Links>> {
+    let base = &services.base_url;
+    let links = match (denial.code, &denial.pending_id) {
+        (Code::ApprovalRequired, Some(id)) => Links {
+            approval_url: Some(format!("{base}/admin#pending/{id}")),
+            grant_status_url: Some(format!("{base}/grants/status?pendingId={id}")),
+            ..Links::default()
+        },
+        (Code::GrantRequired, _) => Links {
+            grant_request_url: Some(format!("{base}/grants")),
+            session_header: Some("X-Plexus-Session".to_owned()),
+            ..Links::default()
+        },
+        _ => return None,
+    };
+    Some(Box::new(links))
 }
 
 fn read(bytes: &Bytes) -> Result<InvokeRequest, Failure> {
@@ -80,17 +103,8 @@ fn read(bytes: &Bytes) -> Result<InvokeRequest, Failure> {
     if request.id.len() > MAX_ID {
         return Err(bad(format!("an id has at most {MAX_ID} bytes")));
     }
-    if request.idempotency_key.is_some() {
-        // A promise that is not kept would be worse than none.
-        return Err(bad("this gateway can not hold an idempotencyKey yet; call without it".into()));
+    if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
+        return Err(bad(format!("an idempotencyKey has 1 to {MAX_KEY} bytes")));
     }
     Ok(request)
-}
-
-fn ask_links(services: &Services) -> Box<Links> {
-    Box::new(Links {
-        grant_request_url: Some(format!("{}/grants", services.base_url)),
-        session_header: Some("X-Plexus-Session".to_owned()),
-        ..Links::default()
-    })
 }

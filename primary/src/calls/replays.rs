@@ -1,0 +1,237 @@
+//! Calls that are made once: who is first, and what the others are told.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use plexus_shared::ids::AgentId;
+use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::input::Digest;
+use plexus_shared::model::outcome::{Output, Reply};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::core::Core;
+use crate::store::Change;
+use crate::store::rows::ReplayRow;
+
+/// How long a key is remembered.
+const MEMORY: Duration = Duration::from_secs(24 * 3600);
+/// The most bytes of answers that are held; beyond it the oldest are let go.
+const MAX_HELD: usize = 64 << 20;
+/// The most keys that are remembered.
+const MAX_KEYS: usize = 100_000;
+
+type Key = (AgentId, String, String);
+
+/// What has become of a keyed call.
+#[derive(Clone)]
+enum Stage {
+    /// It runs; the sender tells when it does no more.
+    Running(watch::Receiver<bool>),
+    /// It is over, and its answer is held.
+    Held(Arc<Reply>),
+    /// It is over, or was cut off; only the record is left.
+    Told,
+}
+
+struct Entry {
+    row: ReplayRow,
+    stage: Stage,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: HashMap<Key, Entry>,
+    held: VecDeque<(Key, usize)>,
+    bytes: usize,
+}
+
+/// Every keyed call of the last day.
+pub(super) struct Replays {
+    core: Core,
+    inner: Mutex<Inner>,
+}
+
+/// How a keyed call begins.
+pub(super) enum Begin {
+    /// It is the first of its key.
+    First(Place),
+    /// It was made before; this is what it was answered.
+    Again(Arc<Reply>),
+}
+
+/// The place of a first call. Dropped without [`Place::done`] (the caller went away), what became of
+/// the call is not known, and repeats are told so.
+pub(super) struct Place {
+    replays: Arc<Replays>,
+    key: Key,
+    over: watch::Sender<bool>,
+}
+
+impl Replays {
+    pub(super) fn new(core: Core, kept: Vec<ReplayRow>) -> Self {
+        let told = |row: ReplayRow| {
+            let key = (row.agent.clone(), row.capability.clone(), row.key.clone());
+            (key, Entry { row, stage: Stage::Told })
+        };
+        let entries = kept.into_iter().map(told).collect();
+        Self { core, inner: Mutex::new(Inner { entries, ..Inner::default() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the place of the first call of this key, or says what became of it. Waits while it runs.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        agent: AgentId,
+        id: String,
+        key: String,
+        input: Digest,
+    ) -> Result<Begin, Box<Denial>> {
+        let key = (agent, id, key);
+        loop {
+            let mut running = match self.look(&key, input)? {
+                Look::Mine(mine) => {
+                    let (place, row) = *mine;
+                    // Written down before it is dispatched: a repeat after a crash is never run again.
+                    let keep = Change::PutReplay(row);
+                    if let Err(error) = self.core.store.commit(vec![keep]).await {
+                        tracing::error!(%error, "a keyed call could not be written down");
+                        place.give_up();
+                        let message = "the key could not be written down, so nothing was done";
+                        return Err(Box::new(Denial::internal(message)));
+                    }
+                    return Ok(Begin::First(place));
+                }
+                Look::Held(reply) => return Ok(Begin::Again(reply)),
+                Look::Running(running) => running,
+            };
+            // An error is an end too: the place was given up.
+            let _ = running.wait_for(|over| *over).await;
+        }
+    }
+
+    fn look(self: &Arc<Self>, key: &Key, input: Digest) -> Result<Look, Box<Denial>> {
+        let now = self.core.now();
+        let mut inner = self.lock();
+        if let Some(entry) = inner.entries.get(key)
+            && now.since(entry.row.at) < MEMORY
+        {
+            if entry.row.input != input {
+                let message = "this idempotencyKey was used with another input; use a new one";
+                return Err(Box::new(Denial::new(Code::SchemaValidationFailed, message)));
+            }
+            return match &entry.stage {
+                Stage::Running(running) => Ok(Look::Running(running.clone())),
+                Stage::Held(reply) => Ok(Look::Held(reply.clone())),
+                Stage::Told => Err(Box::new(told(&entry.row))),
+            };
+        }
+        if inner.entries.len() >= MAX_KEYS {
+            inner.entries.retain(|_, entry| now.since(entry.row.at) < MEMORY);
+        }
+        if inner.entries.len() >= MAX_KEYS {
+            let message = "too many idempotency keys are remembered; call without one";
+            return Err(Box::new(Denial::new(Code::RateLimited, message)));
+        }
+        let (over, running) = watch::channel(false);
+        let (agent, capability, text) = key.clone();
+        let row = ReplayRow {
+            agent,
+            capability,
+            key: text,
+            input,
+            at: now,
+            audit_id: None,
+            outcome: "started".to_owned(),
+        };
+        let entry = Entry { row: row.clone(), stage: Stage::Running(running) };
+        inner.entries.insert(key.clone(), entry);
+        let place = Place { replays: self.clone(), key: key.clone(), over };
+        Ok(Look::Mine(Box::new((place, row))))
+    }
+}
+
+enum Look {
+    Mine(Box<(Place, ReplayRow)>),
+    Held(Arc<Reply>),
+    Running(watch::Receiver<bool>),
+}
+
+/// What a repeat is told when the answer is no longer held.
+fn told(row: &ReplayRow) -> Denial {
+    let outcome = if row.outcome == "started" { "unknown" } else { row.outcome.as_str() };
+    let message = "this call was made before and is not made again; its answer is no longer held";
+    Denial::new(Code::TransportError, message)
+        .with_detail(json!({"outcome": outcome, "auditId": row.audit_id}))
+}
+
+impl Place {
+    /// Keeps what the call came to, for repeats.
+    pub(super) async fn done(self, reply: &Reply) {
+        let outcome = match &reply.outcome {
+            Ok(_) => "ok",
+            Err(denial) => denial.code.as_str(),
+        };
+        let row = {
+            let mut inner = self.replays.lock();
+            let Some(entry) = inner.entries.get_mut(&self.key) else { return };
+            entry.row.audit_id.clone_from(&reply.audit_id);
+            entry.row.outcome = outcome.to_owned();
+            entry.stage = Stage::Held(Arc::new(reply.clone()));
+            let row = entry.row.clone();
+            inner.hold(self.key.clone(), size(reply));
+            row
+        };
+        let keep = Change::PutReplay(row);
+        if let Err(error) = self.replays.core.store.commit(vec![keep]).await {
+            // It is told as unknown after a restart: never as something that can be run again.
+            tracing::error!(%error, "what a keyed call came to could not be written down");
+        }
+        self.over.send_replace(true);
+    }
+
+    fn give_up(self) {
+        self.replays.lock().entries.remove(&self.key);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.replays.lock();
+        if let Some(entry) = inner.entries.get_mut(&self.key)
+            && matches!(entry.stage, Stage::Running(_))
+        {
+            entry.stage = Stage::Told;
+        }
+        drop(inner);
+        self.over.send_replace(true);
+    }
+}
+
+impl Inner {
+    /// Holds an answer of `bytes`, letting the oldest ones go.
+    fn hold(&mut self, key: Key, bytes: usize) {
+        self.held.push_back((key, bytes));
+        self.bytes += bytes;
+        while self.bytes > MAX_HELD {
+            let Some((oldest, bytes)) = self.held.pop_front() else { return };
+            self.bytes -= bytes;
+            if let Some(entry) = self.entries.get_mut(&oldest) {
+                entry.stage = Stage::Told;
+            }
+        }
+    }
+}
+
+fn size(reply: &Reply) -> usize {
+    const OVERHEAD: usize = 512;
+    OVERHEAD
+        + match &reply.outcome {
+            Ok(Output::Json(output) | Output::Mcp(output)) => output.get().len(),
+            Err(denial) => denial.message.len(),
+        }
+}

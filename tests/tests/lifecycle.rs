@@ -1,0 +1,293 @@
+//! What stands, for how long, for what; and how it ends.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use plexus_shared::transport::http::{Ask, Method};
+use plexus_tests::{Agent, Primary, Stage, all, body};
+use serde_json::{Value, json};
+
+const READ: &str = "notes.file.read";
+const WRITE: &str = "notes.file.write";
+
+async fn post(
+    primary: &Primary,
+    path: &str,
+    headers: &[(&'static str, &str)],
+    value: &Value,
+) -> (u16, Value) {
+    let mut ask = Ask::with_body(Method::POST, path, value);
+    ask.headers.extend(headers);
+    let answer = primary.send(ask).await.unwrap();
+    (answer.status.as_u16(), body(&answer))
+}
+
+/// A call by its session alone.
+async fn assisted(primary: &Primary, agent: &Agent, call: &Value) -> (u16, Value) {
+    post(primary, "/invoke", &[("x-plexus-session", &agent.session)], call).await
+}
+
+async fn keyed(primary: &Primary, token: &str, call: &Value) -> (u16, Value) {
+    let bearer = format!("Bearer {token}");
+    post(primary, "/invoke", &[("authorization", &bearer)], call).await
+}
+
+async fn set() -> (Stage, Primary, Agent) {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let ada = primary.agent("ada", &[]).await;
+    (stage, primary, ada)
+}
+
+#[tokio::test]
+async fn a_constraint_narrows_a_grant_and_is_carried_by_its_tokens() {
+    let (stage, primary, ada) = set().await;
+    std::fs::create_dir(stage.path("notes/in")).unwrap();
+    std::fs::write(stage.path("notes/in/b.txt"), "inside").unwrap();
+    let constraint = json!({"pathPrefix": {"field": "path", "allow": ["in/"]}});
+    let ask = json!({READ: {"decision": "allow", "constraint": constraint}});
+    let (status, answer) = ada.ask(&ask).await;
+    assert_eq!((status, &answer["scopes"][0]["constraint"]), (200, &constraint));
+    let token = answer["token"].as_str().unwrap();
+    assert_eq!(ada.invoke(token, READ, &json!({"path": "in/b.txt"})).await.0, 200);
+    for outside in [json!({"path": "a.txt"}), json!({"path": "in/../a.txt"}), json!({})] {
+        let (status, answer) = ada.invoke(token, READ, &outside).await;
+        assert_eq!(
+            (status, &answer["error"]["code"]),
+            (401, &json!("grant_required")),
+            "{outside}"
+        );
+    }
+    let never = json!({READ: {"decision": "allow", "constraint": {"match": []}}});
+    assert_eq!(ada.ask(&never).await.0, 400);
+    let bearer = format!("Bearer {token}");
+    let request = json!({"sessionId": ada.session, "jti": answer["jti"]});
+    let refreshed =
+        post(&primary, "/grants/refresh", &[("authorization", &bearer)], &request).await.1;
+    assert_eq!(refreshed["scopes"][0]["constraint"], constraint, "{refreshed}");
+    assert_eq!(ada.get("/grants").await.1["grants"][0]["constraint"], constraint);
+}
+
+#[tokio::test]
+async fn refresh_carries_on_what_stands_and_ends_the_old_token() {
+    let (_stage, primary, ada) = set().await;
+    let (_, granted) = ada.ask(&json!({READ: "allow"})).await;
+    let token = granted["token"].as_str().unwrap().to_owned();
+    let bearer = format!("Bearer {token}");
+    let request = json!({"sessionId": ada.session, "jti": granted["jti"]});
+    let old = [("authorization", bearer.as_str())];
+    let refresh = || post(&primary, "/grants/refresh", &old, &request);
+    let (status, fresh) = refresh().await;
+    assert_eq!(status, 200, "{fresh}");
+    let input = json!({"path": "a.txt"});
+    assert_eq!(ada.invoke(fresh["token"].as_str().unwrap(), READ, &input).await.0, 200);
+    let (status, old) = ada.invoke(&token, READ, &input).await;
+    assert_eq!((status, &old["error"]["code"]), (401, &json!("token_revoked")));
+    assert_eq!(refresh().await.0, 401, "a token is refreshed once");
+    let other = json!({"sessionId": ada.session, "jti": "tok_other"});
+    let bearer = format!("Bearer {}", fresh["token"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    assert_eq!(post(&primary, "/grants/refresh", &headers, &other).await.0, 401);
+    primary.post("revoke", &json!({"agentId": "ada", "capabilityId": READ})).await;
+    let request = json!({"sessionId": ada.session, "jti": fresh["jti"]});
+    assert_eq!(post(&primary, "/grants/refresh", &headers, &request).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_revoke_takes_the_grant_its_tokens_and_the_silent_yes() {
+    let (_stage, primary, ada) = set().await;
+    let bob = primary.agent("bob", &[]).await;
+    let (mine, his) = (ada.token(READ).await, bob.token(READ).await);
+    let other = ada.token("notes.file.list").await;
+    let revoked = primary.post("revoke", &json!({"agentId": "ada", "capabilityId": READ})).await;
+    assert_eq!((&revoked["ok"], &revoked["grantRemoved"]), (&json!(true), &json!(true)));
+    let input = json!({"path": "a.txt"});
+    assert_eq!(ada.invoke(&mine, READ, &input).await.1["error"]["code"], "token_revoked");
+    assert_eq!(bob.invoke(&his, READ, &input).await.0, 200, "others are untouched");
+    assert_eq!(ada.invoke(&other, "notes.file.list", &json!({})).await.0, 200, "and other tokens");
+    let (_, asked) = ada.ask(&json!({READ: "allow"})).await;
+    assert_eq!(asked["status"], "grant_pending_user", "what was revoked is asked again");
+    let id = asked["pendingId"].as_str().unwrap();
+    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    ada.token(READ).await;
+    let again = primary.post("revoke", &json!({"agentId": "ada", "capabilityId": WRITE})).await;
+    assert_eq!(again["grantRemoved"], false, "a revoke of nothing is fine");
+}
+
+#[tokio::test]
+async fn an_agent_gives_back_its_own_token_and_nothing_else() {
+    let (_stage, primary, ada) = set().await;
+    let bob = primary.agent("bob", &[]).await;
+    let (_, mine) = ada.ask(&json!({READ: "allow"})).await;
+    let (_, his) = bob.ask(&json!({READ: "allow"})).await;
+    let bearer = format!("Bearer {}", mine["token"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let revoke = |value: Value| {
+        let primary = &primary;
+        async move { post(primary, "/grants/revoke", &headers, &value).await.0 }
+    };
+    assert_eq!(revoke(json!({"jti": his["jti"]})).await, 403);
+    assert_eq!(revoke(json!({"agentId": "bob", "capabilityId": READ})).await, 403);
+    let mixed = json!({"jti": mine["jti"], "agentId": "bob", "capabilityId": READ});
+    assert_eq!(revoke(mixed).await, 400, "the right to one carries no other");
+    assert_eq!(revoke(json!({})).await, 400);
+    assert_eq!(revoke(json!({"jti": mine["jti"]})).await, 200);
+    let token = mine["token"].as_str().unwrap();
+    assert_eq!(ada.invoke(token, READ, &json!({"path": "a.txt"})).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_revoked_agent_has_nothing_left() {
+    let (stage, primary, ada) = set().await;
+    let token = ada.token(READ).await;
+    ada.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await;
+    let revoked = primary.post("agents/revoke", &json!({"agentId": "ada", "reason": "left"})).await;
+    assert_eq!(
+        (&revoked["enrollmentRevoked"], &revoked["grantsRemoved"]),
+        (&json!(true), &json!(1))
+    );
+    assert_eq!(ada.invoke(&token, READ, &json!({"path": "a.txt"})).await.0, 401);
+    assert_eq!(ada.get("/manifest").await.0, 401);
+    assert_eq!(primary.handshake(&ada.pat).await.0, "");
+    assert_eq!(primary.get("pending").await["pending"], json!([]));
+    assert_eq!(primary.get("agents/enrollments").await["agents"][0]["status"], "revoked");
+    primary.running.kill().await;
+    let primary = stage.primary().await;
+    assert_eq!(primary.handshake(&ada.pat).await.0, "", "nor after a restart");
+    let back = primary.agent("ada", &[]).await;
+    assert_eq!(back.ask(&json!({READ: "allow"})).await.1["status"], "grant_pending_user");
+}
+
+#[tokio::test]
+async fn a_call_with_a_session_alone_asks_for_its_own_grant() {
+    let (stage, primary, ada) = set().await;
+    let (status, read) =
+        assisted(&primary, &ada, &json!({"id": READ, "input": {"path": "a.txt"}})).await;
+    assert_eq!((status, &read["output"]["content"]), (200, &json!("hello")), "{read}");
+    let token = read["grant"]["token"].as_str().unwrap();
+    assert_eq!(ada.invoke(token, READ, &json!({"path": "a.txt"})).await.0, 200);
+
+    let call = json!({"id": WRITE, "input": {"path": "b.txt", "content": "one"}});
+    let (status, asked) = assisted(&primary, &ada, &call).await;
+    assert_eq!((status, &asked["error"]["code"]), (401, &json!("approval_required")));
+    assert!(asked["auditId"].as_str().unwrap().starts_with("evt_"));
+    assert_eq!(
+        assisted(&primary, &ada, &call).await.1["error"]["pendingId"],
+        asked["error"]["pendingId"]
+    );
+    let pending = primary.get("pending").await["pending"][0].clone();
+    assert_eq!(pending["input"], call["input"], "the owner sees this very input");
+    let id = pending["pendingId"].as_str().unwrap();
+    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    let (_, status) = ada.get(&format!("/grants/status?pendingId={id}")).await;
+    let token = status["token"]["token"].as_str().unwrap();
+    let other = json!({"path": "b.txt", "content": "two"});
+    assert_eq!(ada.invoke(token, WRITE, &other).await.1["error"]["code"], "grant_required");
+    assert_eq!(ada.invoke(token, WRITE, &call["input"]).await.0, 200);
+    assert_eq!(ada.invoke(token, WRITE, &call["input"]).await.0, 401, "and once");
+    assert_eq!(std::fs::read_to_string(stage.path("notes/b.txt")).unwrap(), "one");
+    assert_eq!(
+        primary.get("grants").await["grants"].as_array().unwrap().len(),
+        1,
+        "the read alone stands"
+    );
+    let (status, answer) = assisted(&primary, &ada, &json!({"id": "no.such.thing"})).await;
+    assert_eq!((status, &answer["error"]["code"]), (404, &json!("unknown_capability")));
+    assert!(answer["auditId"].as_str().unwrap().starts_with("evt_"));
+}
+
+#[tokio::test]
+async fn a_keyed_call_is_made_once_whoever_repeats_it_and_whenever() {
+    let (stage, primary, ada) = set().await;
+    let order = json!({"agentId": "ada", "grants": {WRITE: {"verbs": ["write"]}}});
+    let path = "/admin/api/grants";
+    let ask = Ask::with_body(Method::PUT, path, &order);
+    let given = primary.send(ask.header("x-plexus-connection-key", &primary.key)).await.unwrap();
+    assert_eq!(given.status, 200, "{}", body(&given));
+    let token = {
+        let grants = json!({WRITE: {"decision": "allow", "verbs": ["write"]}});
+        ada.ask(&grants).await.1["token"].as_str().unwrap().to_owned()
+    };
+    let append = |key: &str, text: &str| {
+        json!({"id": WRITE, "idempotencyKey": key,
+            "input": {"path": "log.txt", "content": text, "mode": "append"}})
+    };
+    let call = append("k1", "x");
+    let answers = all((0..16).map(|_| keyed(&primary, &token, &call))).await;
+    assert!(answers.iter().all(|answer| *answer == answers[0] && answer.0 == 200), "{answers:?}");
+    assert_eq!(std::fs::read_to_string(stage.path("notes/log.txt")).unwrap(), "x");
+    let (status, other) = keyed(&primary, &token, &append("k1", "y")).await;
+    assert_eq!((status, &other["error"]["code"]), (422, &json!("schema_validation_failed")));
+    assert_eq!(keyed(&primary, &token, &append("k2", "z")).await.0, 200);
+    primary.running.kill().await;
+    let primary = stage.primary().await;
+    let (session, _) = primary.handshake(&ada.pat).await;
+    let ada = Agent { session, url: primary.url.clone(), ..ada };
+    let grants = json!({WRITE: {"decision": "allow", "verbs": ["write"]}});
+    let token = ada.ask(&grants).await.1["token"].as_str().unwrap().to_owned();
+    let (status, told) = keyed(&primary, &token, &call).await;
+    assert_eq!((status, &told["error"]["code"]), (200, &json!("transport_error")));
+    assert_eq!(
+        told["error"]["detail"],
+        json!({"outcome": "ok", "auditId": answers[0].1["auditId"]})
+    );
+    assert_eq!(
+        std::fs::read_to_string(stage.path("notes/log.txt")).unwrap(),
+        "xz",
+        "never run again"
+    );
+}
+
+#[tokio::test]
+async fn a_bundle_groups_what_was_granted_and_goes_as_one() {
+    let (_stage, primary, ada) = set().await;
+    let write = json!({"decision": "allow", "verbs": ["write"]});
+    let context = json!([{"kind": "inline", "label": "how", "markdown": "# Be brief"}]);
+    let request = json!({"grants": {READ: "allow", WRITE: write},
+        "bundle": {"name": "tidy up", "context": context}});
+    let ask = Ask::with_body(Method::PUT, "/grants", &request);
+    let asked = body(&ada.send(ask.header("x-plexus-session", &ada.session)).await);
+    let id = asked["pendingId"].as_str().unwrap();
+    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    let bundles = primary.get("bundles").await["bundles"].clone();
+    assert_eq!((&bundles[0]["name"], bundles.as_array().unwrap().len()), (&json!("tidy up"), 1));
+    assert_eq!(bundles[0]["members"].as_array().unwrap().len(), 2);
+    let bundle = bundles[0]["bundleId"].as_str().unwrap();
+    let path = format!("/grants/context?bundle={bundle}");
+    assert_eq!(ada.get(&path).await.1["context"][0]["markdown"], "# Be brief");
+    let bob = primary.agent("bob", &[]).await;
+    assert_eq!(bob.get(&path).await.0, 403, "a bundle is its agent's own");
+    let token = ada.token(READ).await;
+    primary.post("revoke", &json!({"bundleId": bundle})).await;
+    assert_eq!(primary.get("grants").await["grants"], json!([]));
+    assert_eq!(ada.invoke(&token, READ, &json!({"path": "a.txt"})).await.0, 401);
+}
+
+#[tokio::test]
+async fn the_owners_session_asks_like_any_other_and_ends_with_the_key() {
+    let (_stage, primary, ada) = set().await;
+    let hello = |agent: Option<&str>| json!({"connectionKey": primary.key, "client": {"agentId": agent, "name": "console"}});
+    let (status, anonymous) = post(&primary, "/link/handshake", &[], &hello(None)).await;
+    assert_eq!(status, 200);
+    let session = anonymous["sessionId"].as_str().unwrap().to_owned();
+    let owner = Agent { session, pat: String::new(), url: primary.url.clone() };
+    let (_, granted) = owner.ask(&json!({READ: "allow"})).await;
+    assert_eq!(granted["trustWindow"]["kind"], "once", "no name, nothing that lasts: {granted}");
+    ada.token(READ).await;
+    assert_eq!(owner.get("/grants").await.1["grants"].as_array().unwrap().len(), 1, "it sees all");
+    let (status, _) = post(&primary, "/link/handshake", &[], &hello(Some("Not A Name"))).await;
+    assert_eq!(status, 400);
+    let wrong = json!({"connectionKey": "plx_live_00"});
+    assert_eq!(post(&primary, "/link/handshake", &[], &wrong).await.0, 401);
+
+    let rotated = primary.post("key/rotate", &json!({})).await;
+    let key = rotated["connectionKey"].as_str().unwrap();
+    assert_eq!(owner.get("/manifest").await.0, 401, "the old key's session is over");
+    assert_eq!(ada.get("/manifest").await.0, 200, "no agent is touched");
+    let old = Ask::get("/admin/api/status").header("x-plexus-connection-key", &primary.key);
+    assert_eq!(primary.send(old).await.unwrap().status, 401);
+    let new = Ask::get("/admin/api/tokens").header("x-plexus-connection-key", key);
+    let tokens = primary.send(new).await.unwrap();
+    assert_eq!(tokens.status, 200);
+    assert!(!String::from_utf8_lossy(&tokens.body).contains("eyJ"), "never the token itself");
+}
