@@ -26,6 +26,7 @@ use super::link::reported;
 use super::mounts::Mounted;
 use super::route::Route;
 use super::{Mesh, Workload};
+use crate::events::{Event, MeshChange};
 use crate::store::rows::{CursorRow, TicketRow, WorkloadRow};
 use crate::store::{Change, StoreError};
 
@@ -144,6 +145,7 @@ impl Mesh {
         self.core.audit.append(record)?;
         // The ticket this name was given before is dead, and old ones are forgotten.
         let (name, horizon) = (row.workload.clone(), now);
+        let order_name = name.clone();
         let prune = Change::PruneTickets { workload: name.clone(), before: horizon };
         self.core.store.commit(vec![prune, Change::PutTicket(row.clone())]).await?;
         self.update(|roster| {
@@ -152,6 +154,7 @@ impl Mesh {
             });
             roster.tickets.push(row);
         });
+        self.tell(&order_name, MeshChange::Invited);
         Ok(Invitation { ticket: text, expires_at })
     }
 
@@ -265,6 +268,7 @@ impl Mesh {
         ];
         self.core.store.commit(changes).await?;
         self.core.registry.set_rules(rules);
+        let name = row.name.clone();
         self.update(|roster| {
             roster.tickets.retain(|old| old.token_hash != ticket.token_hash);
             roster.tickets.push(ticket);
@@ -277,6 +281,7 @@ impl Mesh {
             };
             roster.workloads.insert(workload.row.name.clone(), workload);
         });
+        self.tell(&name, MeshChange::Joined);
         Ok(())
     }
 
@@ -303,6 +308,7 @@ impl Mesh {
                 workload.route.up(connection.clone(), now);
             }
         });
+        self.tell(name, MeshChange::Connected);
         Ok(())
     }
 
@@ -321,6 +327,7 @@ impl Mesh {
             return;
         }
         tracing::info!(workload = %name, why, "a workload disconnected");
+        self.tell(name, MeshChange::Disconnected);
         let record = Record::new(EventType::MeshDisconnect)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"workload": name, "reason": why}));
@@ -360,17 +367,38 @@ impl Mesh {
                 workload.mounted = mounted;
             }
         });
+        self.tell(name, MeshChange::Mounted);
         (count, refused, revision)
     }
 
     /// Takes a workload's word on its health.
     pub(super) fn health(&self, name: &WorkloadName, report: &HealthReport) {
         let health = reported(report, self.now());
-        self.read(|roster| {
-            if let Some(workload) = roster.workloads.get(name) {
-                workload.route.report(health);
-            }
+        let moved = self.read(|roster| {
+            let route = &roster.workloads.get(name)?.route;
+            let before = route.health().shown(None).status;
+            route.report(health);
+            Some(route.health().shown(None)).filter(|now| now.status != before)
         });
+        if let Some(Health { status, detail, .. }) = moved {
+            let source = self.mount_point(name).to_string();
+            self.core.events.tell_owner(Event::HealthChanged { source, status, detail });
+        }
+    }
+
+    /// Tells what happened to a workload: the owner, and when it came or went, the agents that see
+    /// any of its capabilities.
+    fn tell(&self, name: &WorkloadName, change: MeshChange) {
+        let (events, workload) = (&self.core.events, name.to_string());
+        events.tell_owner(Event::MeshChanged { workload, change });
+        let available = match change {
+            MeshChange::Connected => true,
+            MeshChange::Disconnected => false,
+            MeshChange::Invited | MeshChange::Joined | MeshChange::Mounted => return,
+        };
+        let source = self.mount_point(name).to_string();
+        let reason = (!available).then(|| "the workload is not connected".to_owned());
+        events.source_status(&source, &format!("{source}/"), available, reason);
     }
 
     /// How far a workload's audit is mirrored.

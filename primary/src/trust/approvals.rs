@@ -3,6 +3,7 @@
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::PendingId;
+use plexus_shared::model::scope::ScopedToken;
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use serde_json::json;
 
@@ -11,6 +12,7 @@ use super::grants::narration;
 use super::ledger::granted;
 use super::narration::PendingNarration;
 use super::{ChangeError, Trust};
+use crate::events::Decision;
 use crate::store::Change;
 use crate::store::rows::{PendingRow, PendingState};
 
@@ -94,7 +96,8 @@ impl Trust {
         let mut changes: Vec<_> = standing.cloned().map(Change::PutGrant).collect();
         changes.push(Change::PutPending(item.clone()));
         self.change(record, changes).await?;
-        self.hand_over(&item, &grants);
+        let token = self.hand_over(&item, &grants);
+        self.tell_resolved(&item, Decision::Approved, token);
         Ok(item)
     }
 
@@ -123,12 +126,14 @@ impl Trust {
 
     /// Mints the token the asking session is waiting for, when that session still lives. A standing
     /// grant outlives it; a single use does not.
-    fn hand_over(&self, item: &PendingRow, grants: &[Grant]) {
-        let Some(session) = self.sessions.live(item.session.as_str(), self.now()) else { return };
-        match self.mint(&session, grants) {
-            Ok(token) => self.sessions.keep(&session.id, item.id.clone(), token),
-            Err(error) => tracing::warn!(%error, "no token was minted for an approved request"),
-        }
+    fn hand_over(&self, item: &PendingRow, grants: &[Grant]) -> Option<ScopedToken> {
+        let session = self.sessions.live(item.session.as_str(), self.now())?;
+        let minted = self.mint(&session, grants).inspect_err(|error| {
+            tracing::warn!(%error, "no token was minted for an approved request");
+        });
+        let token = minted.ok()?;
+        self.sessions.keep(&session.id, item.id.clone(), token.clone());
+        Some(token)
     }
 
     async fn refuse(
@@ -143,6 +148,7 @@ impl Trust {
             .outcome(RecordOutcome::Denied)
             .detail(&json!({"by": "owner", "pendingId": item.id, "reason": reason}));
         self.change(record, vec![Change::PutPending(item.clone())]).await?;
+        self.tell_resolved(&item, Decision::Denied, None);
         Ok(item)
     }
 }

@@ -109,16 +109,18 @@ impl Sessions {
         self.read().stays.get(session)?.waiting.get(item).cloned()
     }
 
-    /// Strikes off every token that carries a scope `which` picks; says which tokens those were.
-    pub fn strike(&self, which: impl Fn(&CapabilityId) -> bool) -> Vec<TokenId> {
+    /// Strikes off every token that carries a scope `which` picks; says which tokens those were, and
+    /// whose.
+    pub fn strike(&self, which: impl Fn(&CapabilityId) -> bool) -> Vec<(TokenId, SessionId)> {
         let mut inner = self.write();
         let struck = inner.tokens.iter().filter(|(_, token)| token.scopes.iter().any(&which));
-        let struck: Vec<_> = struck.map(|(jti, _)| jti.clone()).collect();
-        for jti in &struck {
+        let struck: Vec<_> =
+            struck.map(|(jti, token)| (jti.clone(), token.session.clone())).collect();
+        for (jti, _) in &struck {
             inner.tokens.remove(jti);
         }
         for stay in inner.stays.values_mut() {
-            stay.waiting.retain(|_, token| !struck.contains(&token.jti));
+            stay.waiting.retain(|_, token| struck.iter().all(|(jti, _)| *jti != token.jti));
         }
         struck
     }
