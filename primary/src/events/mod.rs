@@ -42,7 +42,7 @@ pub const MAX_AGENTS: usize = 240;
 /// The most streams the owner may hold open: these no agent can take.
 pub const MAX_OWNER: usize = 16;
 /// The longest a subscription is silent, and goes without a look at its session.
-pub const QUIET: Duration = Duration::from_secs(15);
+pub const QUIET: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 15_000 });
 
 /// Too many streams are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
