@@ -10,6 +10,7 @@ use super::*;
 use crate::store::rows::PendingState;
 use crate::trust::sessions::Session;
 
+#[derive(Debug)]
 struct Hands(StdMutex<Timestamp>);
 
 impl Clock for Hands {
