@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use plexus_shared::transport::http::{Ask, Lines, Streamed, stream};
 use plexus_tests::{Agent, PATIENCE, Primary, Stage, body};
 use serde_json::{Value, json};
@@ -112,6 +116,32 @@ async fn without_a_session_or_the_key_nothing_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_says_its_terms_first_and_is_kept_by_no_cache() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    let ada = primary.agent("ada", &[]).await;
+    let host = primary.url.strip_prefix("http://").unwrap();
+    let mut raw = TcpStream::connect(host).unwrap();
+    raw.set_read_timeout(Some(PATIENCE)).unwrap();
+    let session = &ada.session;
+    let ask =
+        format!("GET /events HTTP/1.1\r\nHost: {host}\r\nX-Plexus-Session: {session}\r\n\r\n");
+    raw.write_all(ask.as_bytes()).unwrap();
+    let (mut heard, mut piece) = (String::new(), [0; 512]);
+    while !heard.contains("\n\n") {
+        let read = raw.read(&mut piece).unwrap();
+        assert_ne!(read, 0, "{heard}");
+        heard.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+    }
+    let (head, rest) = heard.split_once("\r\n\r\n").unwrap();
+    let head = head.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("\r\ncontent-type: text/event-stream"), "{head}");
+    assert!(head.contains("\r\ncache-control: no-store"), "{head}");
+    assert!(rest.contains("retry: 3000\n\n"), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_goes_to_the_session_that_asked_and_nowhere_else() {
     let stage = Stage::new();
     let primary = stage.primary().await;
@@ -156,6 +186,11 @@ async fn a_token_goes_to_the_session_that_asked_and_nowhere_else() {
     for ear in [&twins, &his] {
         assert!(!ear.heard.contains(&pending) && !ear.heard.contains("ada"), "{}", ear.heard);
     }
+    // Lines of the log are told together, a little later.
+    if !owners.heard.contains("event: audit_appended\n") {
+        owners.until("audit_appended").await;
+    }
+    assert!(!owners.heard.contains("eyJ"), "{}", owners.heard);
     for name in ["grant_resolved", "pending_resolved", "audit_appended"] {
         assert!(owners.heard.contains(&format!("event: {name}\n")), "{name}: {}", owners.heard);
     }
@@ -206,7 +241,23 @@ async fn open_streams_are_bounded_and_do_not_hold_up_a_stop() {
     }
     let more = Ask::get("/events").header("x-plexus-session", &ada.session);
     let answer = primary.send(more).await.unwrap();
-    assert_eq!((answer.status.as_u16(), &body(&answer)["error"]["code"]), (429, &json!("rate_limited")));
+    assert_eq!(
+        (answer.status.as_u16(), &body(&answer)["error"]["code"]),
+        (429, &json!("rate_limited"))
+    );
+
+    // A client that goes away gives its place back.
+    open.pop();
+    let again = async {
+        loop {
+            let more = Ask::get("/events").header("x-plexus-session", &ada.session);
+            match stream(&primary.url, more, PATIENCE).await.unwrap() {
+                Streamed::Lines(lines) => return Ear { lines, heard: String::new() },
+                Streamed::Refused(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    open.push(tokio::time::timeout(PATIENCE, again).await.unwrap());
 
     primary.running.stop(PATIENCE).await.unwrap();
     for mut ear in open {
@@ -229,7 +280,10 @@ async fn a_workload_that_comes_and_goes_is_told_to_those_who_see_it() {
     hers.until("manifest_changed").await;
     proxy.stop(PATIENCE).await.unwrap();
     let down = hers.until("source_status").await;
-    assert_eq!((&down.data["source"], &down.data["available"]), (&json!("local/nas"), &json!(false)));
+    assert_eq!(
+        (&down.data["source"], &down.data["available"]),
+        (&json!("local/nas"), &json!(false))
+    );
     let changed = owners.until("mesh_changed").await;
     assert_eq!(changed.data, json!({"workload": "nas", "change": "disconnected"}));
 }

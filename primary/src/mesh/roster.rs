@@ -8,7 +8,6 @@ use plexus_mesh_proto::address::{MountPoint, WorkloadName};
 use plexus_mesh_proto::bounded::List;
 use plexus_mesh_proto::catalog::CatalogChange;
 use plexus_mesh_proto::enroll::{self, EnrollAttempt, EnrollResult, TokenLookup, WorkloadState};
-use plexus_mesh_proto::health::Health as HealthReport;
 use plexus_mesh_proto::hello::{Admission, AuthenticatedPeer, Proxy};
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::ticket::{Candidate, JoinToken, Ticket};
@@ -22,11 +21,10 @@ use plexus_shared::source::registry::Refused;
 use serde::Serialize;
 use serde_json::json;
 
-use super::link::reported;
 use super::mounts::Mounted;
 use super::route::Route;
 use super::{Mesh, Workload};
-use crate::events::{Event, MeshChange};
+use crate::events::MeshChange;
 use crate::store::rows::{CursorRow, TicketRow, WorkloadRow};
 use crate::store::{Change, StoreError};
 
@@ -145,7 +143,7 @@ impl Mesh {
         self.core.audit.append(record)?;
         // The ticket this name was given before is dead, and old ones are forgotten.
         let (name, horizon) = (row.workload.clone(), now);
-        let order_name = name.clone();
+        let invited = name.clone();
         let prune = Change::PruneTickets { workload: name.clone(), before: horizon };
         self.core.store.commit(vec![prune, Change::PutTicket(row.clone())]).await?;
         self.update(|roster| {
@@ -154,7 +152,7 @@ impl Mesh {
             });
             roster.tickets.push(row);
         });
-        self.tell(&order_name, MeshChange::Invited);
+        self.tell(&invited, MeshChange::Invited);
         Ok(Invitation { ticket: text, expires_at })
     }
 
@@ -327,13 +325,13 @@ impl Mesh {
             return;
         }
         tracing::info!(workload = %name, why, "a workload disconnected");
-        self.tell(name, MeshChange::Disconnected);
         let record = Record::new(EventType::MeshDisconnect)
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"workload": name, "reason": why}));
         if self.core.audit.append(record).is_err() {
             tracing::error!("a disconnect could not be recorded");
         }
+        self.tell(name, MeshChange::Disconnected);
     }
 
     /// Applies a pushed catalog: kept, then mounted. Says how many entries are mounted, which were
@@ -369,36 +367,6 @@ impl Mesh {
         });
         self.tell(name, MeshChange::Mounted);
         (count, refused, revision)
-    }
-
-    /// Takes a workload's word on its health.
-    pub(super) fn health(&self, name: &WorkloadName, report: &HealthReport) {
-        let health = reported(report, self.now());
-        let moved = self.read(|roster| {
-            let route = &roster.workloads.get(name)?.route;
-            let before = route.health().shown(None).status;
-            route.report(health);
-            Some(route.health().shown(None)).filter(|now| now.status != before)
-        });
-        if let Some(Health { status, detail, .. }) = moved {
-            let source = self.mount_point(name).to_string();
-            self.core.events.tell_owner(Event::HealthChanged { source, status, detail });
-        }
-    }
-
-    /// Tells what happened to a workload: the owner, and when it came or went, the agents that see
-    /// any of its capabilities.
-    fn tell(&self, name: &WorkloadName, change: MeshChange) {
-        let (events, workload) = (&self.core.events, name.to_string());
-        events.tell_owner(Event::MeshChanged { workload, change });
-        let available = match change {
-            MeshChange::Connected => true,
-            MeshChange::Disconnected => false,
-            MeshChange::Invited | MeshChange::Joined | MeshChange::Mounted => return,
-        };
-        let source = self.mount_point(name).to_string();
-        let reason = (!available).then(|| "the workload is not connected".to_owned());
-        events.source_status(&source, &format!("{source}/"), available, reason);
     }
 
     /// How far a workload's audit is mirrored.
