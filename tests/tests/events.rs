@@ -1,6 +1,6 @@
 //! What happens is told as it happens: to whom it is meant for, and to no one else.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,8 +1,8 @@
 //! The buffer: bounded, numbered, read by place.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::Told;
 use super::event::{Audience, Event, Viewer};
 
 /// How many events are kept for those who come late.
@@ -13,7 +13,7 @@ pub(super) const KEPT_LINES: usize = 256;
 struct Kept {
     id: u64,
     audience: Audience,
-    event: Event,
+    event: Arc<Event>,
 }
 
 /// Kept events of one kind, in order.
@@ -64,8 +64,8 @@ pub(super) struct Place {
 pub(super) enum Found {
     /// Nothing; go on from here.
     Nothing(Place),
-    /// This.
-    Told(Told),
+    /// This, of this number.
+    Event(u64, Arc<Event>),
     /// Something that is not kept any more; go on from here.
     Lost(Place),
 }
@@ -87,7 +87,7 @@ impl Ring {
         let id = self.next;
         self.next = id.saturating_add(1);
         let lane = if event.floods() { &mut self.lines } else { &mut self.main };
-        lane.push(Kept { id, audience, event });
+        lane.push(Kept { id, audience, event: Arc::new(event) });
         id
     }
 
@@ -114,9 +114,7 @@ impl Ring {
         let first = first.chain(lines.and_then(|lines| lines.after(at, viewer)));
         match first.min_by_key(|kept| kept.id) {
             None => Found::Nothing(Place { at: self.last(), warned }),
-            Some(Kept { id, event, .. }) => {
-                Found::Told(Told { id: *id, name: event.name(), data: event.told(viewer) })
-            }
+            Some(Kept { id, event, .. }) => Found::Event(*id, event.clone()),
         }
     }
 }

@@ -30,7 +30,9 @@ fn stage() -> Stage {
     let registry = Arc::new(Registry::new(7, ExposureRules::default()));
     let sessions = Arc::new(Sessions::default());
     let clock = Arc::new(Hands(StdMutex::new(Timestamp::from_millis(1_000))));
-    let events = Arc::new(Events::new(registry.clone(), sessions.clone(), clock.clone()));
+    let mut events = Events::new(registry.clone(), sessions.clone(), clock.clone());
+    events.quiet = Duration::from_millis(20);
+    let events = Arc::new(events);
     Stage { events, registry, sessions, clock }
 }
 

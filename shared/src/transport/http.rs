@@ -200,3 +200,64 @@ async fn send(base: &str, ask: Ask<'_>) -> Result<Response<Incoming>, HttpError>
     let request = request.body(body).map_err(|error| broken(&error))?;
     sender.send_request(request).await.map_err(|error| broken(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A server that answers one request with these pieces, then hangs up.
+    async fn answering(pieces: Vec<Vec<u8>>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            for piece in pieces {
+                // The client may have had enough.
+                if stream.write_all(&piece).await.is_err() {
+                    return;
+                }
+                let _ = stream.flush().await;
+                tokio::task::yield_now().await;
+            }
+        });
+        base
+    }
+
+    async fn lines(pieces: &[&[u8]]) -> Lines {
+        let pieces = pieces.iter().map(|piece| piece.to_vec()).collect();
+        let base = answering(pieces).await;
+        match stream(&base, Ask::get("/"), Duration::from_secs(30)).await.unwrap() {
+            Streamed::Lines(lines) => lines,
+            Streamed::Refused(answer) => panic!("{answer:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_come_whole_however_they_are_cut() {
+        let mut lines = lines(&[b"HTTP/1.1 200 OK\r\n\r\none\r\ntw", b"o\n", b"\nlost"]).await;
+        for expected in ["one", "two", ""] {
+            assert_eq!(lines.next().await.unwrap().unwrap(), expected);
+        }
+        assert_eq!(lines.next().await.unwrap(), None, "a line without its end is none");
+    }
+
+    #[tokio::test]
+    async fn an_endless_line_is_cut_off() {
+        let endless = vec![b'x'; MAX_LINE + (1 << 20)];
+        let mut lines = lines(&[b"HTTP/1.1 200 OK\r\n\r\n", &endless]).await;
+        assert!(matches!(lines.next().await, Err(HttpError::Broken(_))));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_read_whole() {
+        let head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nmuch".to_vec();
+        let base = answering(vec![head]).await;
+        let refused = stream(&base, Ask::get("/"), Duration::from_secs(30)).await.unwrap();
+        let Streamed::Refused(answer) = refused else { panic!("taken for a stream") };
+        assert_eq!((answer.status.as_u16(), &*answer.body), (429, &b"much"[..]));
+    }
+}
