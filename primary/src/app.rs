@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::calls::Calls;
 use crate::config::{CONNECTION_KEY, Config, RUNTIME, Runtime};
 use crate::core::Core;
+use crate::events::{Events, follow_log, follow_manifest};
 use crate::http::guard::Guard;
 use crate::http::{Inner, Services, router, serve};
 use crate::mesh::acceptor::{self, ListenError};
@@ -118,8 +119,8 @@ impl App {
         // Read before anything is made: what is damaged ends the start with the folder untouched.
         let opened = open_ground(&state)?;
         let keys = Keys::load(&state)?;
-        let (core, mut kept) = lay_ground(opened).await?;
         let sessions = Arc::new(Sessions::default());
+        let (core, mut kept) = lay_ground(opened, sessions.clone()).await?;
         let trust = Arc::new(Trust::new(
             core.clone(),
             Ledger::new(&mut kept),
@@ -175,6 +176,10 @@ impl App {
         tasks.spawn(acceptor::run(self.services.mesh.clone(), self.endpoint, tunnels_end));
         tasks.spawn(watch_sources(self.services.clone(), stop.clone()));
         tasks.spawn(keep_revision(self.services.clone(), stop.clone()));
+        let core = &self.services.core;
+        tasks.spawn(follow_manifest(core.clone(), stop.clone()));
+        tasks.spawn(follow_log(core.clone(), stop.clone()));
+        tasks.spawn(end_streams(core.events.clone(), stop.clone()));
         let router = router::router(self.services.clone(), self.guard);
         serve::serve(self.listener, router, stop).await;
         // Calls have ended: now the tunnels may.
@@ -228,6 +233,7 @@ fn open_ground(state: &StateDir) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kep
 /// Brings the log and the store each up to what the other says.
 async fn lay_ground(
     (clock, audit, store, mut kept): (Arc<dyn Clock>, AuditLog, Store, Kept),
+    sessions: Arc<Sessions>,
 ) -> Result<(Core, Kept), StartError> {
     mesh::recover_cursors(audit.folder(), audit.head().seq, &mut kept)?;
     let mut changes: Vec<_> = kept.cursors.iter().map(keep_cursor).collect();
@@ -235,14 +241,22 @@ async fn lay_ground(
     store.commit(changes).await?;
     let rules = ExposureRules::new(std::mem::take(&mut kept.rules));
     let registry = Arc::new(Registry::new(kept.revision, rules));
+    let events = Arc::new(Events::new(registry.clone(), sessions, clock.clone()));
     let core = Core {
         registry,
+        events,
         store: Arc::new(store),
         audit: Arc::new(audit),
         clock,
         exposure_gate: Arc::default(),
     };
     Ok((core, kept))
+}
+
+/// Streams have no end of their own: without this, a stop would wait for them.
+async fn end_streams(events: Arc<Events>, mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+    events.close();
 }
 
 async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {

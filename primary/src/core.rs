@@ -6,6 +6,7 @@ use plexus_shared::audit::AuditLog;
 use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::source::registry::Registry;
 
+use crate::events::Events;
 use crate::store::Store;
 
 /// What there is to call, what survives, what is recorded, and the time.
@@ -17,6 +18,8 @@ pub struct Core {
     pub store: Arc<Store>,
     /// What is recorded.
     pub audit: Arc<AuditLog>,
+    /// What happens, told as it happens.
+    pub events: Arc<Events>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Held by whoever reads the exposure rules to write them anew.

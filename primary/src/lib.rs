@@ -2,13 +2,14 @@
 //!
 //! [`app`] puts the parts together; [`http`] is what agents and the owner reach; [`trust`] decides who
 //! holds what; [`mesh`] is the way to capabilities that live elsewhere; [`sources`] are those that live
-//! here; [`store`] keeps it all; [`cli`] is the owner's hand on it.
+//! here; [`events`] tells of what happens; [`store`] keeps it all; [`cli`] is the owner's hand on it.
 
 pub mod app;
 pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod events;
 pub mod http;
 pub mod mesh;
 pub mod sources;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::ids::{CapabilityId, SourceId};
 use plexus_shared::model::denial::Code;
-use plexus_shared::model::health::HealthStatus;
+use plexus_shared::model::health::{Health, HealthStatus};
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::source::health::{Down, HealthCell};
 use plexus_shared::source::registry::{Group, Offer, Refused, source_group};
@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::core::Core;
+use crate::events::Event;
 use crate::store::rows::SourceRow;
 use crate::store::{Change, StoreError};
 use crate::trust::Trust;
@@ -187,9 +188,13 @@ impl Sources {
         let open: Vec<_> = self
             .list()
             .iter()
-            .filter_map(|running| Some((running.health.clone(), running.workspace.clone()?)))
+            .filter_map(|running| {
+                let id = running.row.id.clone();
+                Some((id, running.health.clone(), running.workspace.clone()?))
+            })
             .collect();
-        for (cell, workspace) in open {
+        for (id, cell, workspace) in open {
+            let before = cell.shown(None).status;
             let mut health = workspace.health().await;
             let now = self.core.now();
             health.checked_at = Some(now);
@@ -201,7 +206,24 @@ impl Sources {
                 }
                 _ => cell.up(health),
             }
+            self.tell(&id, before, cell.shown(None));
         }
+    }
+
+    /// Tells that a source is in another state than before, and whether it can be called.
+    fn tell(&self, id: &SourceId, before: HealthStatus, now: Health) {
+        let Health { status, detail, .. } = now;
+        if status == before {
+            return;
+        }
+        let down = |status| status == HealthStatus::Unavailable;
+        let (events, source) = (&self.core.events, id.to_string());
+        if down(status) != down(before) {
+            let prefix = format!("{}.", id.slug());
+            let reason = detail.clone().filter(|_| down(status));
+            events.source_status(&source, &prefix, !down(status), reason);
+        }
+        events.tell_owner(Event::HealthChanged { source, status, detail });
     }
 
     /// All sources, for the owner.

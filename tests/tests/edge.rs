@@ -22,7 +22,7 @@ fn raw(primary: &Primary, request: &str) -> (u16, Value) {
     (status, serde_json::from_str(text).unwrap_or_default())
 }
 
-const ROUTES: [(&str, &str); 10] = [
+const ROUTES: [(&str, &str); 12] = [
     ("GET", "/.well-known/plexus"),
     ("POST", "/agents/enroll"),
     ("POST", "/link/handshake"),
@@ -32,6 +32,8 @@ const ROUTES: [(&str, &str); 10] = [
     ("POST", "/invoke"),
     ("GET", "/admin/api/status"),
     ("POST", "/admin/api/mesh/invite"),
+    ("GET", "/events"),
+    ("GET", "/admin/api/events"),
     ("GET", "/no/such/route"),
 ];
 

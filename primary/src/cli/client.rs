@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use plexus_shared::state_dir::{StateDir, StateDirError};
-use plexus_shared::transport::http::{Ask, HttpError, exchange};
+use plexus_shared::transport::http::{Ask, HttpError, Lines, Streamed, exchange, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -132,6 +132,15 @@ impl Client {
     /// Deletes `path` of the owner's plane.
     pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::DELETE, path, None).await
+    }
+
+    /// Listens to what happens, from now on.
+    pub(super) async fn listen(&self) -> Result<Lines, ClientError> {
+        let ask = Ask::get("/admin/api/events").header("x-plexus-connection-key", &self.key);
+        match stream(&self.base, ask, DEADLINE).await? {
+            Streamed::Lines(lines) => Ok(lines),
+            Streamed::Refused(answer) => Err(refused(answer.status.as_u16(), &answer.body)),
+        }
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -17,6 +17,7 @@ mod serve;
 mod sources;
 mod status;
 mod units;
+mod watch;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -85,7 +86,7 @@ enum Command {
     #[command(subcommand)]
     Grants(agents::GrantsCommand),
     /// List what waits for your answer.
-    Pending,
+    Pending(pending::PendingArgs),
     /// Say yes to something that waits.
     Approve(pending::ApproveArgs),
     /// Say no to something that waits.
@@ -150,7 +151,8 @@ async fn run(command: Command, format: Format) -> Result<Answer, Failure> {
         Command::Status => status::show().await,
         Command::Agents(command) => agents::run(command).await,
         Command::Grants(command) => agents::grants(command).await,
-        Command::Pending => pending::list().await,
+        Command::Pending(args) if args.watch => watch::pending(format).await,
+        Command::Pending(_) => pending::list().await,
         Command::Approve(args) => pending::approve(args).await,
         Command::Deny(args) => pending::deny(args).await,
         Command::Exposure => exposure::list().await,

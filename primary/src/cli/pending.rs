@@ -22,6 +22,21 @@ const SHORTEST_END: usize = 4;
 /// The fewest characters of an id's beginning, which is the time: to the second.
 const SHORTEST_START: usize = 8;
 
+/// `plexus pending`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plexus pending
+  plexus pending --watch
+  plexus pending --watch --json | jq .item
+
+With --watch, --json prints one document for each item, each on a line of its own.")]
+pub(super) struct PendingArgs {
+    /// Show what waits, then what comes, until interrupted.
+    #[arg(short, long)]
+    pub(super) watch: bool,
+}
+
 /// `plexus approve`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -168,6 +183,28 @@ pub(super) async fn list() -> Result<Answer, Failure> {
     }
     let lines = table(&items, now()).lines();
     Ok(answer.lines(lines).line("").line("answer with `plexus approve ID` or `plexus deny ID`"))
+}
+
+/// What waits now, each item as the gateway tells it and as lines for a person, under a head.
+pub(super) async fn waiting(client: &Client) -> Result<Vec<Waiting>, Failure> {
+    let mut data: Value = client.get("pending").await?;
+    let Value::Array(items) = data["pending"].take() else { return Ok(Vec::new()) };
+    let each = items.into_iter().map(|raw| {
+        let item: Item = read(&raw)?;
+        let id = item.pending_id.clone();
+        Ok(Waiting { id, lines: table(&[item], now()).lines(), raw })
+    });
+    each.collect()
+}
+
+/// One item that waits.
+pub(super) struct Waiting {
+    /// Its id.
+    pub(super) id: String,
+    /// For a person: a head, then the item.
+    pub(super) lines: Vec<String>,
+    /// For a program.
+    pub(super) raw: Value,
 }
 
 fn table(items: &[Item], now: Timestamp) -> Table<7> {

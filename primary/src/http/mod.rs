@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod agent;
 pub mod error;
+pub mod events;
 pub mod extract;
 pub mod guard;
 pub mod router;

@@ -10,7 +10,7 @@ use plexus_shared::model::denial::{Code, Denial};
 
 use super::error::{Failure, Framing};
 use super::guard::{Guard, stand};
-use super::{Services, admin, agent};
+use super::{Services, admin, agent, events};
 
 /// The routes over `services`, behind `guard`.
 pub fn router(services: Services, guard: Guard) -> Router {
@@ -36,6 +36,7 @@ fn agent_plane() -> Router<Services> {
         .route("/grants/context", get(agent::lifecycle::context))
         .route("/grants/refresh", post(agent::lifecycle::refresh))
         .route("/grants/revoke", post(agent::lifecycle::revoke))
+        .route("/events", get(events::for_agent))
 }
 
 /// Runs a request to its end, whoever still waits for the answer: a change that was begun is made
@@ -73,6 +74,7 @@ fn admin_plane() -> Router<Services> {
         .route("/audit", get(admin::audit::query))
         .route("/audit/verify", get(admin::audit::verify))
         .route("/status", get(admin::status::show))
+        .route("/events", get(events::for_owner))
 }
 
 async fn nothing_here() -> Failure {

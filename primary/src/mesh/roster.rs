@@ -8,7 +8,6 @@ use plexus_mesh_proto::address::{MountPoint, WorkloadName};
 use plexus_mesh_proto::bounded::List;
 use plexus_mesh_proto::catalog::CatalogChange;
 use plexus_mesh_proto::enroll::{self, EnrollAttempt, EnrollResult, TokenLookup, WorkloadState};
-use plexus_mesh_proto::health::Health as HealthReport;
 use plexus_mesh_proto::hello::{Admission, AuthenticatedPeer, Proxy};
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::ticket::{Candidate, JoinToken, Ticket};
@@ -22,10 +21,10 @@ use plexus_shared::source::registry::Refused;
 use serde::Serialize;
 use serde_json::json;
 
-use super::link::reported;
 use super::mounts::Mounted;
 use super::route::Route;
 use super::{Mesh, Workload};
+use crate::events::MeshChange;
 use crate::store::rows::{CursorRow, TicketRow, WorkloadRow};
 use crate::store::{Change, StoreError};
 
@@ -144,6 +143,7 @@ impl Mesh {
         self.core.audit.append(record)?;
         // The ticket this name was given before is dead, and old ones are forgotten.
         let (name, horizon) = (row.workload.clone(), now);
+        let invited = name.clone();
         let prune = Change::PruneTickets { workload: name.clone(), before: horizon };
         self.core.store.commit(vec![prune, Change::PutTicket(row.clone())]).await?;
         self.update(|roster| {
@@ -152,6 +152,7 @@ impl Mesh {
             });
             roster.tickets.push(row);
         });
+        self.tell(&invited, MeshChange::Invited);
         Ok(Invitation { ticket: text, expires_at })
     }
 
@@ -265,6 +266,7 @@ impl Mesh {
         ];
         self.core.store.commit(changes).await?;
         self.core.registry.set_rules(rules);
+        let name = row.name.clone();
         self.update(|roster| {
             roster.tickets.retain(|old| old.token_hash != ticket.token_hash);
             roster.tickets.push(ticket);
@@ -277,6 +279,7 @@ impl Mesh {
             };
             roster.workloads.insert(workload.row.name.clone(), workload);
         });
+        self.tell(&name, MeshChange::Joined);
         Ok(())
     }
 
@@ -303,6 +306,7 @@ impl Mesh {
                 workload.route.up(connection.clone(), now);
             }
         });
+        self.tell(name, MeshChange::Connected);
         Ok(())
     }
 
@@ -327,6 +331,7 @@ impl Mesh {
         if self.core.audit.append(record).is_err() {
             tracing::error!("a disconnect could not be recorded");
         }
+        self.tell(name, MeshChange::Disconnected);
     }
 
     /// Applies a pushed catalog: kept, then mounted. Says how many entries are mounted, which were
@@ -360,17 +365,8 @@ impl Mesh {
                 workload.mounted = mounted;
             }
         });
+        self.tell(name, MeshChange::Mounted);
         (count, refused, revision)
-    }
-
-    /// Takes a workload's word on its health.
-    pub(super) fn health(&self, name: &WorkloadName, report: &HealthReport) {
-        let health = reported(report, self.now());
-        self.read(|roster| {
-            if let Some(workload) = roster.workloads.get(name) {
-                workload.route.report(health);
-            }
-        });
     }
 
     /// How far a workload's audit is mirrored.

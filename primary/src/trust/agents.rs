@@ -17,6 +17,7 @@ use serde_json::json;
 use super::ledger::granted as granted_for;
 use super::sessions::Session;
 use super::{ChangeError, Trust};
+use crate::events::Event;
 use crate::store::Change;
 use crate::store::rows::{AgentKind, AgentRow};
 
@@ -266,6 +267,7 @@ impl Trust {
         })?;
         // Whoever held the credential before is out.
         self.sessions.end_all(&agent);
+        self.core.events.tell_owner(Event::AgentConnected { agent: agent.clone() });
         Ok(Enrolled { pat, agent })
     }
 

@@ -4,6 +4,7 @@ use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::PendingId;
 use plexus_shared::model::constraint::Constraint;
+use plexus_shared::model::scope::ScopedToken;
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use serde_json::json;
 
@@ -12,6 +13,7 @@ use super::grants::narration;
 use super::ledger::granted;
 use super::narration::PendingNarration;
 use super::{ChangeError, Trust};
+use crate::events::Decision;
 use crate::store::Change;
 use crate::store::rows::{PendingRow, PendingState};
 
@@ -102,7 +104,8 @@ impl Trust {
         changes.extend(bundle.map(Change::PutBundle));
         changes.push(Change::PutPending(item.clone()));
         self.change(record, changes).await?;
-        self.hand_over(&item, &grants);
+        let token = self.hand_over(&item, &grants);
+        self.tell_resolved(&item, Decision::Approved, token);
         Ok(item)
     }
 
@@ -135,16 +138,18 @@ impl Trust {
 
     /// Mints the token the asking session is waiting for, when that session still lives. A standing
     /// grant outlives it; a single use does not.
-    fn hand_over(&self, item: &PendingRow, grants: &[Grant]) {
-        let Some(session) = self.sessions.live(item.session.as_str(), self.now()) else { return };
+    fn hand_over(&self, item: &PendingRow, grants: &[Grant]) -> Option<ScopedToken> {
+        let session = self.sessions.live(item.session.as_str(), self.now())?;
         let shown = item.input.as_ref().and_then(|input| {
             let bytes = data_encoding::HEXLOWER.decode(input.digest.as_bytes()).ok()?;
             bytes.try_into().ok()
         });
-        match self.mint(&session, grants, shown) {
-            Ok(token) => self.sessions.keep(&session.id, item.id.clone(), token),
-            Err(error) => tracing::warn!(%error, "no token was minted for an approved request"),
-        }
+        let minted = self.mint(&session, grants, shown).inspect_err(|error| {
+            tracing::warn!(%error, "no token was minted for an approved request");
+        });
+        let token = minted.ok()?;
+        self.sessions.keep(&session.id, item.id.clone(), token.clone());
+        Some(token)
     }
 
     async fn refuse(
@@ -159,6 +164,7 @@ impl Trust {
             .outcome(RecordOutcome::Denied)
             .detail(&json!({"by": "owner", "pendingId": item.id, "reason": reason}));
         self.change(record, vec![Change::PutPending(item.clone())]).await?;
+        self.tell_resolved(&item, Decision::Denied, None);
         Ok(item)
     }
 }

@@ -18,6 +18,7 @@ use super::ledger::{Ledger, granted};
 use super::narration::{PendingNarration, narrate};
 use super::sessions::Session;
 use super::{ChangeError, MAX_OPEN_ITEMS, Trust};
+use crate::events::Event;
 use crate::store::Change;
 use crate::store::rows::{Ask, AskedBundle, AskedInput, BundleRow, PendingRow, PendingState};
 
@@ -284,6 +285,11 @@ impl Trust {
             .session(&session.id)
             .detail(&json!({"pendingId": row.id, "asks": row.asks}));
         self.change(record, vec![Change::PutPending(row.clone())]).await?;
+        self.core.events.tell_owner(Event::PendingAdded {
+            pending: row.id.clone(),
+            agent: row.agent.clone(),
+            capabilities: row.asks.iter().map(|ask| ask.id.clone()).collect(),
+        });
         Ok(())
     }
 

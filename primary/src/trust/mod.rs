@@ -24,10 +24,12 @@ use std::time::Duration;
 use plexus_shared::admit::token::TokenKeys;
 use plexus_shared::audit::{AuditUnavailable, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::EventId;
+use plexus_shared::ids::{EventId, SessionId, TokenId};
 use plexus_shared::model::denial::Denial;
+use plexus_shared::model::scope::ScopedToken;
 
 use crate::core::Core;
+use crate::events::{Audience, Decision, Event};
 use crate::store::rows::{PendingRow, PendingState};
 use crate::store::{Change, StoreError};
 use authorizer::Authorizer;
@@ -138,17 +140,45 @@ impl Trust {
         let begins =
             |row: &PendingRow| row.asks.iter().any(|ask| ask.id.as_str().starts_with(prefix));
         let open = self.ledger().open(self.now());
-        let moot = open.into_iter().filter(begins);
+        let moot: Vec<_> = open.into_iter().filter(begins).collect();
         let denied = |row| Change::PutPending(PendingRow { state: PendingState::Denied, ..row });
         let mut changes = changes;
         changes.push(Change::DropGrants(prefix.to_owned()));
-        changes.extend(moot.map(denied));
+        changes.extend(moot.iter().cloned().map(denied));
         self.core.store.commit(changes.clone()).await?;
         let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
         changes.into_iter().for_each(|change| ledger.apply(change));
         drop(ledger);
-        self.sessions.strike(|scope| scope.as_str().starts_with(prefix));
+        for row in &moot {
+            self.tell_resolved(row, Decision::Denied, None);
+        }
+        let struck = self.sessions.strike(|scope| scope.as_str().starts_with(prefix));
+        self.tell_struck(struck, "what it was for has gone");
         Ok(())
+    }
+
+    /// Tells that `row` is answered: the session that asked, with the token it may use now, and the
+    /// owner, without it.
+    fn tell_resolved(&self, row: &PendingRow, decision: Decision, token: Option<ScopedToken>) {
+        let state = match decision {
+            Decision::Approved => PendingState::Approved,
+            Decision::Denied => PendingState::Denied,
+        };
+        let (events, pending) = (&self.core.events, row.id.clone());
+        let resolved = Event::GrantResolved { pending: pending.clone(), decision, token };
+        events.publish(Audience::Session(row.session.clone()), resolved);
+        events.tell_owner(Event::PendingResolved { pending, state });
+    }
+
+    /// Tells each holder of a struck token that it is dead.
+    /// Tells each holder; gives back which tokens those were.
+    fn tell_struck(&self, struck: Vec<(TokenId, SessionId)>, reason: &'static str) -> Vec<TokenId> {
+        let tell = |(jti, holder): (TokenId, SessionId)| {
+            let revoked = Event::TokenRevoked { jti: jti.clone(), reason };
+            self.core.events.publish(Audience::Session(holder), revoked);
+            jti
+        };
+        struck.into_iter().map(tell).collect()
     }
 
     fn now(&self) -> Timestamp {

@@ -92,9 +92,8 @@ impl Trust {
         let detail = json!({"reason": reason, "selector": tell(selector), "removed": removed});
         let record = record.outcome(RecordOutcome::Ok).detail(&detail);
         let audit_id = self.change(record, changes).await?;
-        let jtis = match selector {
-            Selector::Token(jti) if self.sessions.strike_one(jti) => vec![jti.clone()],
-            Selector::Token(_) => Vec::new(),
+        let struck = match selector {
+            Selector::Token(jti) => self.sessions.strike_one(jti).into_iter().collect(),
             Selector::Scope(agent, capability) => {
                 self.sessions.strike_of(agent, |id| id == capability)
             }
@@ -105,6 +104,7 @@ impl Trust {
                 gone.iter().flat_map(strike).collect()
             }
         };
+        let jtis = self.tell_struck(struck, "revoked");
         Ok(Revoked { jtis, grants: gone.len(), audit_id })
     }
 
@@ -147,7 +147,7 @@ impl Trust {
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"reason": reason, "removed": removed}));
         let audit_id = self.change(record, changes).await?;
-        let jtis = self.sessions.strike_of(agent, |_| true);
+        let jtis = self.tell_struck(self.sessions.strike_of(agent, |_| true), "agent revoked");
         let sessions = self.sessions.end_all(agent);
         Ok(Some(AgentRevoked { enrollment, sessions, grants: gone.len(), jtis, audit_id }))
     }

@@ -127,16 +127,18 @@ impl Sessions {
         self.read().stays.get(session)?.waiting.get(item).cloned()
     }
 
-    /// Strikes off every token that carries a scope `which` picks; says which tokens those were.
-    pub fn strike(&self, which: impl Fn(&CapabilityId) -> bool) -> Vec<TokenId> {
+    /// Strikes off every token that carries a scope `which` picks; says which tokens those were, and
+    /// whose.
+    pub fn strike(&self, which: impl Fn(&CapabilityId) -> bool) -> Vec<(TokenId, SessionId)> {
         let mut inner = self.write();
         let struck = inner.tokens.iter().filter(|(_, token)| token.scopes.iter().any(&which));
-        let struck: Vec<_> = struck.map(|(jti, _)| jti.clone()).collect();
-        for jti in &struck {
+        let struck: Vec<_> =
+            struck.map(|(jti, token)| (jti.clone(), token.session.clone())).collect();
+        for (jti, _) in &struck {
             inner.tokens.remove(jti);
         }
         for stay in inner.stays.values_mut() {
-            stay.waiting.retain(|_, token| !struck.contains(&token.jti));
+            stay.waiting.retain(|_, token| struck.iter().all(|(jti, _)| *jti != token.jti));
         }
         struck
     }
@@ -146,13 +148,13 @@ impl Sessions {
         self.read().tokens.contains_key(jti)
     }
 
-    /// Strikes off one token; whether it was there.
-    pub fn strike_one(&self, jti: &TokenId) -> bool {
+    /// Strikes off one token; with its holder, when it was there.
+    pub fn strike_one(&self, jti: &TokenId) -> Option<(TokenId, SessionId)> {
         let mut inner = self.write();
         for stay in inner.stays.values_mut() {
             stay.waiting.retain(|_, token| token.jti != *jti);
         }
-        inner.tokens.remove(jti).is_some()
+        inner.tokens.remove(jti).map(|token| (jti.clone(), token.session))
     }
 
     /// The tokens of `agent` that carry a scope `which` picks, struck off.
@@ -160,19 +162,20 @@ impl Sessions {
         &self,
         agent: &AgentId,
         which: impl Fn(&CapabilityId) -> bool,
-    ) -> Vec<TokenId> {
-        let mine: Vec<_> = self.read().by_agent.get(agent).into_iter().flatten().cloned().collect();
+    ) -> Vec<(TokenId, SessionId)> {
         let mut inner = self.write();
+        let mine: Vec<_> = inner.by_agent.get(agent).into_iter().flatten().cloned().collect();
         let carries =
             |token: &LiveToken| mine.contains(&token.session) && token.scopes.iter().any(&which);
         let struck = inner.tokens.iter().filter(|(_, token)| carries(token));
-        let struck: Vec<_> = struck.map(|(jti, _)| jti.clone()).collect();
-        for jti in &struck {
+        let struck: Vec<_> =
+            struck.map(|(jti, token)| (jti.clone(), token.session.clone())).collect();
+        for (jti, _) in &struck {
             inner.tokens.remove(jti);
         }
         for id in &mine {
             if let Some(stay) = inner.stays.get_mut(id) {
-                stay.waiting.retain(|_, token| !struck.contains(&token.jti));
+                stay.waiting.retain(|_, token| struck.iter().all(|(jti, _)| *jti != token.jti));
             }
         }
         struck
