@@ -41,7 +41,7 @@ impl Stage {
         let now = self.clock.now();
         let expires_at = now.plus(Duration::from_secs(60));
         let (id, agent) = (SessionId::fresh(now), agent.parse().unwrap());
-        let session = Session { id, agent, expires_at };
+        let session = Session { id, agent, owner: false, expires_at };
         self.sessions.open(session.clone(), now);
         session
     }
