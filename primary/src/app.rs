@@ -23,16 +23,20 @@ use zeroize::Zeroizing;
 use crate::config::{CONNECTION_KEY, Config, RUNTIME, Runtime};
 use crate::core::Core;
 use crate::http::guard::Guard;
-use crate::http::{Inner, Services, router, serve};
+use crate::http::limits::Limits;
+use crate::http::serve::Listener;
+use crate::http::tls::{self, Tls, TlsError};
+use crate::http::{Inner, Reach, Services, router, serve};
 use crate::mesh::acceptor::{self, ListenError};
 use crate::mesh::{self, Mesh};
+use crate::network::{self, Network, Wire};
+use crate::settings::{self, InForce, Policy, Settings, SettingsError};
 use crate::sources::Sources;
 use crate::store::rows::CursorRow;
 use crate::store::{Change, Kept, Store, StoreError};
-use crate::trust::authorizer::ConfirmRisky;
+use crate::trust::Trust;
 use crate::trust::ledger::Ledger;
 use crate::trust::sessions::Sessions;
-use crate::trust::{Lifetimes, Trust};
 
 /// Revisions are kept ahead of what was shown, this many at a time, so that showing one waits for
 /// nothing and a restart still moves forward.
@@ -56,6 +60,22 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// An address of `network.json`.
+    #[error(
+        "the address {addr} of network.json can't be used: {error}; stop what uses it, or remove it there"
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file the owner writes.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The mesh socket.
     #[error(
         "the mesh address {addr} can't be used: {error}; stop what uses it, or start with --mesh-listen"
@@ -97,9 +117,11 @@ pub enum StartError {
 pub struct App {
     /// Where it will serve.
     pub base_url: String,
+    /// What the owner must know of this start.
+    pub warnings: Vec<String>,
     services: Services,
     guard: Guard,
-    listener: tokio::net::TcpListener,
+    listeners: Vec<Listener>,
     endpoint: quinn::Endpoint,
     state: StateDir,
     _lock: StateLock,
@@ -114,18 +136,20 @@ impl App {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let (tcp, udp) = bind(config).map_err(|error| already_running(config).unwrap_or(error))?;
         let (state, lock) = claim(&config.home)?;
+        let settings = settings::load(&state)?;
+        let network = network::load(&state)?;
+        let opened_up = open_up(&network, &tcp)?;
         // Read before anything is made: what is damaged ends the start with the folder untouched.
         let opened = open_ground(&state)?;
         let keys = Keys::load(&state)?;
-        let (core, mut kept) = lay_ground(opened).await?;
+        let (core, mut kept) = lay_ground(opened, settings).await?;
         let sessions = Arc::new(Sessions::default());
         let trust = Trust::new(
             core.clone(),
             Ledger::new(&mut kept),
             sessions.clone(),
             TokenKeys::new(&keys.token),
-            Box::new(ConfirmRisky),
-            Lifetimes::default(),
+            kept.frozen,
         );
         let listen = udp.local_addr().map_err(StartError::Runtime)?;
         let mesh = Arc::new(Mesh::new(core.clone(), keys.node, listen, &mut kept));
@@ -135,19 +159,24 @@ impl App {
         let pipeline = Pipeline::new(registry, sessions, audit, clock);
         let port = tcp.local_addr().map_err(StartError::Runtime)?.port();
         let base_url = format!("http://127.0.0.1:{port}");
+        let guard = Guard::new(port, &addresses(&opened_up), &network);
+        let (listeners, reach) = wire_up(&state, tcp, opened_up, &network, &base_url)?;
+        let warnings = warnings(&settings, &reach, kept.frozen);
         let services = Services::new(Inner {
             base_url: base_url.clone(),
             started_at: core.now(),
             connection_key: keys.connection,
+            limits: Limits::default(),
+            settings_gate: tokio::sync::Mutex::default(),
+            state: state.clone(),
+            reach,
             core,
             pipeline: Arc::new(pipeline),
             trust: Arc::new(trust),
             sources: Arc::new(sources),
             mesh,
         });
-        let listener = tokio::net::TcpListener::from_std(tcp).map_err(StartError::Runtime)?;
-        let guard = Guard::loopback(port);
-        Ok(Self { base_url, services, guard, listener, endpoint, state, _lock: lock })
+        Ok(Self { base_url, warnings, services, guard, listeners, endpoint, state, _lock: lock })
     }
 
     /// Tells other programs where this one is.
@@ -174,7 +203,11 @@ impl App {
         tasks.spawn(watch_sources(self.services.clone(), stop.clone()));
         tasks.spawn(keep_revision(self.services.clone(), stop.clone()));
         let router = router::router(self.services.clone(), self.guard);
-        serve::serve(self.listener, router, stop).await;
+        let mut serving = JoinSet::new();
+        for listener in self.listeners {
+            serving.spawn(serve::serve(listener, router.clone(), stop.clone()));
+        }
+        serving.join_all().await;
         // Calls have ended: now the tunnels may.
         end_tunnels.send_replace(true);
         tasks.join_all().await;
@@ -205,6 +238,77 @@ fn bind(config: &Config) -> Result<(TcpListener, UdpSocket), StartError> {
     Ok((tcp, udp))
 }
 
+/// Binds what the owner opened beside the loopback port.
+fn open_up(network: &Network, loopback: &TcpListener) -> Result<Vec<TcpListener>, StartError> {
+    let bound = loopback.local_addr().map_err(StartError::Runtime)?;
+    let others = network.listen.iter().filter(|address| **address != bound);
+    let bind = |addr: &SocketAddr| {
+        TcpListener::bind(addr)
+            .and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp))
+            .map_err(|error| StartError::Listen { addr: *addr, error })
+    };
+    others.map(bind).collect()
+}
+
+fn addresses(sockets: &[TcpListener]) -> Vec<SocketAddr> {
+    sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+}
+
+/// Makes listeners of sockets: what others can reach gets TLS, and there is no other way.
+fn wire_up(
+    state: &StateDir,
+    loopback: TcpListener,
+    opened: Vec<TcpListener>,
+    network: &Network,
+    base_url: &str,
+) -> Result<(Vec<Listener>, Reach), StartError> {
+    let open = addresses(&opened).iter().any(|address| Wire::of(address) == Wire::Tls);
+    let tls: Option<Tls> = open.then(|| tls::load(state, &network.names())).transpose()?;
+    let mut urls = vec![base_url.to_owned()];
+    let listen = |tcp, tls| {
+        let tcp = tokio::net::TcpListener::from_std(tcp).map_err(StartError::Runtime)?;
+        Ok::<_, StartError>(Listener { tcp, tls })
+    };
+    let mut listeners = vec![listen(loopback, None)?];
+    for socket in opened {
+        let address = socket.local_addr().map_err(StartError::Runtime)?;
+        let wire = Wire::of(&address);
+        urls.push(format!("{}://{address}", wire.scheme()));
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+        match (wire, acceptor) {
+            (Wire::Plain, _) => listeners.push(listen(socket, None)?),
+            (Wire::Tls, Some(acceptor)) => listeners.push(listen(socket, Some(acceptor))?),
+            // Bound and never served: better than in the clear.
+            (Wire::Tls, None) => {}
+        }
+    }
+    Ok((listeners, Reach { urls, tls_fingerprint: tls.map(|tls| tls.fingerprint) }))
+}
+
+/// What the owner must know of this start.
+fn warnings(settings: &Settings, reach: &Reach, frozen: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(fingerprint) = &reach.tls_fingerprint {
+        let others: Vec<_> = reach.urls.iter().filter(|url| url.starts_with("https:")).collect();
+        warnings.push(format!(
+            "OTHER MACHINES CAN REACH THIS GATEWAY at {others:?}, over TLS; its certificate's SHA-256 \
+             is {fingerprint}, and {} is for clients to trust",
+            tls::CERTIFICATE
+        ));
+    }
+    if settings.policy == Policy::AutoApprove {
+        warnings.push(
+            "EVERYTHING AGENTS ASK FOR IS GRANTED UNASKED: auth-config.json says auto-approve, \
+             which is for tests alone"
+                .to_owned(),
+        );
+    }
+    if frozen {
+        warnings.push("the gateway is frozen: every agent is refused until `plexus resume`".into());
+    }
+    warnings
+}
+
 fn keep_cursor((workload, cursor): &(WorkloadName, CursorRow)) -> Change {
     let CursorRow { origin_seq, log_seq } = *cursor;
     Change::PutCursor { workload: workload.clone(), origin_seq, log_seq }
@@ -226,6 +330,7 @@ fn open_ground(state: &StateDir) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kep
 /// Brings the log and the store each up to what the other says.
 async fn lay_ground(
     (clock, audit, store, mut kept): (Arc<dyn Clock>, AuditLog, Store, Kept),
+    settings: Settings,
 ) -> Result<(Core, Kept), StartError> {
     mesh::recover_cursors(audit.folder(), audit.head().seq, &mut kept)?;
     let mut changes: Vec<_> = kept.cursors.iter().map(keep_cursor).collect();
@@ -238,6 +343,7 @@ async fn lay_ground(
         store: Arc::new(store),
         audit: Arc::new(audit),
         clock,
+        settings: InForce::new(settings),
         exposure_gate: Arc::default(),
     };
     Ok((core, kept))
@@ -251,6 +357,8 @@ async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => return,
         }
         services.sources.check().await;
+        services.limits.settle(&services.core);
+        services.mesh.settle_refusals();
     }
 }
 

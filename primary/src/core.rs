@@ -6,6 +6,7 @@ use plexus_shared::audit::AuditLog;
 use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::source::registry::Registry;
 
+use crate::settings::InForce;
 use crate::store::Store;
 
 /// What there is to call, what survives, what is recorded, and the time.
@@ -19,6 +20,8 @@ pub struct Core {
     pub audit: Arc<AuditLog>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The owner's settings.
+    pub settings: InForce,
     /// Held by whoever reads the exposure rules to write them anew.
     pub exposure_gate: Arc<tokio::sync::Mutex<()>>,
 }

@@ -8,8 +8,13 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod core;
+
+pub mod doctor;
 pub mod http;
+pub mod limits;
 pub mod mesh;
+pub mod network;
+pub mod settings;
 pub mod sources;
 pub mod store;
 pub mod trust;

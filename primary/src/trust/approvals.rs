@@ -1,7 +1,7 @@
 //! The owner answers.
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
-use plexus_shared::gate::sensitivity::{Picker, choose_window};
+use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::PendingId;
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use serde_json::json;
@@ -113,8 +113,8 @@ impl Trust {
             }
             let class = target.posture.provenance;
             let window = match window {
-                Some(picked) => choose_window(Picker::Owner, class, ask.verbs, Some(picked)),
-                None => choose_window(Picker::Agent, class, ask.verbs, ask.window),
+                Some(picked) => self.window(Picker::Owner, class, ask.verbs, Some(picked)),
+                None => self.window(Picker::Agent, class, ask.verbs, ask.window),
             };
             Ok(granted(&item.agent, &ask.id, ask.verbs, window, now))
         };

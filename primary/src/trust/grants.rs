@@ -1,7 +1,7 @@
 //! An agent asks; the answer is a token, a question for the owner, or both.
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
-use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
+use plexus_shared::gate::sensitivity::{Picker, sensitivity};
 use plexus_shared::ids::{AgentId, PendingId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::scope::ScopedToken;
@@ -124,6 +124,7 @@ impl Trust {
         requested: Vec<Requested>,
     ) -> Result<Sorted, Denial> {
         let now = self.now();
+        let authorizer = self.core.settings.now().policy.authorizer();
         let ledger = self.ledger();
         let (held, fresh, asks, declined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut sorted = Sorted { held, fresh, asks, declined };
@@ -138,12 +139,12 @@ impl Trust {
             let held = ledger.standing(agent, id, ask.verbs, now);
             let provenance = target.posture.provenance;
             let question = Question { provenance, verbs: ask.verbs, held: held.is_some() };
-            match (self.authorizer.decide(&question), held) {
+            match (authorizer.decide(&question), held) {
                 (Decision::Allow, Some(grant)) => {
                     sorted.held.push(Grant { verbs: ask.verbs, ..grant.clone() });
                 }
                 (Decision::Allow, None) => {
-                    let window = choose_window(Picker::Agent, provenance, ask.verbs, ask.window);
+                    let window = self.window(Picker::Agent, provenance, ask.verbs, ask.window);
                     sorted.fresh.push(granted(agent, id, ask.verbs, window, now));
                 }
                 (Decision::Ask(reason), _) => sorted.asks.push(Ask {
@@ -180,7 +181,7 @@ impl Trust {
             session: session.id.clone(),
             state: PendingState::Pending,
             created_at: now,
-            expires_at: now.plus(self.lifetimes.pending),
+            expires_at: now.plus(self.lifetimes().pending),
             asks,
         }))
     }

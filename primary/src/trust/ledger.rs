@@ -55,7 +55,9 @@ impl Ledger {
             | Change::PutWorkload(_)
             | Change::PutCursor { .. }
             | Change::PutCatalog { .. }
-            | Change::SetRevision(_) => {}
+            | Change::SetRevision(_)
+            | Change::SetFrozen(_)
+            | Change::Probe => {}
         }
     }
 

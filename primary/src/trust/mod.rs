@@ -11,25 +11,30 @@
 mod agents;
 mod approvals;
 pub mod authorizer;
+mod freeze;
 mod grants;
 pub mod ledger;
 mod mint;
 pub mod narration;
 pub mod sessions;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use plexus_shared::admit::token::TokenKeys;
 use plexus_shared::audit::{AuditUnavailable, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::EventId;
 use plexus_shared::model::denial::Denial;
+use plexus_shared::model::trust::{Provenance, TrustWindow};
+use plexus_shared::model::verb::VerbSet;
 
 use crate::core::Core;
+use crate::settings::Settings;
 use crate::store::rows::{PendingRow, PendingState};
 use crate::store::{Change, StoreError};
-use authorizer::Authorizer;
 use ledger::Ledger;
 use sessions::Sessions;
 
@@ -50,14 +55,13 @@ pub struct Lifetimes {
     pub code: Duration,
 }
 
-impl Default for Lifetimes {
-    fn default() -> Self {
-        let minutes = |n: u64| Duration::from_secs(n * 60);
+impl From<Settings> for Lifetimes {
+    fn from(settings: Settings) -> Self {
         Self {
-            token: minutes(15),
-            session: minutes(60),
-            pending: minutes(24 * 60),
-            code: minutes(15),
+            token: Duration::from_millis(settings.token_lifetime_ms),
+            session: Duration::from_millis(settings.session_lifetime_ms),
+            pending: Duration::from_millis(settings.pending_lifetime_ms),
+            code: Duration::from_millis(settings.enrollment_code_lifetime_ms),
         }
     }
 }
@@ -72,8 +76,7 @@ pub struct Trust {
     ledger: RwLock<Ledger>,
     sessions: Arc<Sessions>,
     keys: TokenKeys,
-    authorizer: Box<dyn Authorizer>,
-    lifetimes: Lifetimes,
+    frozen: AtomicBool,
 }
 
 /// A change that did not happen.
@@ -95,18 +98,18 @@ impl From<ChangeError> for Denial {
 }
 
 impl Trust {
-    /// The engine over what it kept, deciding by `authorizer`.
+    /// The engine over what it kept, `frozen` if it was. How it decides, and how long what it makes
+    /// lives, are the settings in force.
     pub fn new(
         core: Core,
         ledger: Ledger,
         sessions: Arc<Sessions>,
         keys: TokenKeys,
-        authorizer: Box<dyn Authorizer>,
-        lifetimes: Lifetimes,
+        frozen: bool,
     ) -> Self {
         let gate = tokio::sync::Mutex::default();
         let ledger = RwLock::new(ledger);
-        Self { core, gate, ledger, sessions, keys, authorizer, lifetimes }
+        Self { core, gate, ledger, sessions, keys, frozen: AtomicBool::new(frozen) }
     }
 
     /// Sessions and live tokens.
@@ -144,6 +147,25 @@ impl Trust {
         drop(ledger);
         self.sessions.strike(|scope| scope.as_str().starts_with(prefix));
         Ok(())
+    }
+
+    fn lifetimes(&self) -> Lifetimes {
+        self.core.settings.now().into()
+    }
+
+    /// The window an approval gets: the tables', within the owner's longest.
+    fn window(
+        &self,
+        picker: Picker,
+        class: Provenance,
+        verbs: VerbSet,
+        asked: Option<TrustWindow>,
+    ) -> TrustWindow {
+        let longest = TrustWindow::Custom { ms: self.core.settings.now().max_trust_window_ms };
+        match choose_window(picker, class, verbs, asked) {
+            TrustWindow::UntilRevoked => TrustWindow::UntilRevoked,
+            window => window.shorter(longest),
+        }
     }
 
     fn now(&self) -> Timestamp {

@@ -1,10 +1,10 @@
 //! `POST /link/handshake` and `GET /manifest`: a session, and everything it can see.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::SessionId;
 use plexus_shared::model::denial::{Code, Denial};
@@ -17,6 +17,8 @@ use super::well_known::gateway;
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::{MAX_BODY, bearer, read_json};
+use crate::http::limits::Peer;
+use crate::limits::Door;
 use crate::trust::sessions::Session;
 
 /// The longest client description that is kept, in bytes of JSON.
@@ -32,6 +34,7 @@ struct Hello {
 /// through to the body.
 pub async fn open(
     State(services): State<Services>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
@@ -39,8 +42,17 @@ pub async fn open(
         let message = "send Authorization: Bearer plx_agent_…; without one, enroll first";
         return Err(Denial::new(Code::SessionExpired, message).into());
     };
+    let Some(agent) = services.trust.recognise(pat) else {
+        let message = "this is not a live agent credential; send Authorization: Bearer \
+                       plx_agent_…, or enroll with a new code from the owner";
+        let refusal: Failure = Denial::new(Code::SessionExpired, message).into();
+        let peer = peer.map(|Extension(peer)| peer);
+        let limited = services.limits.failed(&services.core, peer, Door::Handshake);
+        return Err(limited.unwrap_or(refusal));
+    };
+    services.limits.request(&services.core, &agent, true)?;
     let client = read_client(&headers, body).await?;
-    let session = services.trust.handshake(pat, client)?;
+    let session = services.trust.handshake(agent, client)?;
     let catalog = services.core.registry.catalog();
     let greeting = Greeting {
         session_id: &session.id,

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use plexus_shared::admit::Liveness;
 use plexus_shared::admit::authority::Authority;
 use plexus_shared::ids::CorrelationId;
 use plexus_shared::invoke::{Call, DEFAULT_DEADLINE};
@@ -41,6 +42,10 @@ pub async fn call(
 ) -> Result<Response, Failure> {
     let framed = |failure: Failure| failure.framed(Framing::Invoke);
     let token = bearer(&headers).map(|bearer| services.trust.keys().verify(bearer));
+    if let Some(Ok(token)) = &token {
+        let live = services.trust.sessions().check(token, services.core.now()).is_ok();
+        services.limits.request(&services.core, token.agent(), live).map_err(framed)?;
+    }
     // Only who has a token of ours may make this gateway hold a large body.
     let limit = if matches!(token, Some(Ok(_))) { MAX_INVOKE_BODY } else { MAX_BODY };
     let bytes = read_json(&headers, body, limit).await.map_err(framed)?;
@@ -57,6 +62,7 @@ pub async fn call(
             return Ok(Invoked(Reply::edge(request.id, denial)).into_response());
         }
     };
+    let _place = services.limits.place(&services.core, token.agent()).map_err(framed)?;
     let call = Call {
         id: request.id,
         input: request.input.map_or_else(Input::none, Input::new),
