@@ -14,6 +14,7 @@ pub mod http;
 pub mod limits;
 pub mod mesh;
 pub mod network;
+mod reach;
 pub mod settings;
 pub mod sources;
 pub mod store;

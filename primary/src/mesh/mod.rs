@@ -16,6 +16,7 @@ pub mod acceptor;
 mod link;
 mod mirror;
 mod mounts;
+mod refusals;
 mod roster;
 mod route;
 

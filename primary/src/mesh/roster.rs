@@ -1,7 +1,7 @@
 //! Who may be here: invitations, enrollments, connections, and how it all looks to the owner.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plexus_mesh_proto::address::{MountPoint, WorkloadName};
@@ -26,7 +26,6 @@ use super::link::reported;
 use super::mounts::Mounted;
 use super::route::Route;
 use super::{Mesh, Workload};
-use crate::limits::Ration;
 use crate::store::rows::{CursorRow, TicketRow, WorkloadRow};
 use crate::store::{Change, StoreError};
 
@@ -225,27 +224,6 @@ impl Mesh {
             }
             (Ok(_), None) => EnrollResult::Refused { code: enroll::EnrollRefusal::BadToken },
         }
-    }
-
-    /// Records a refused join, within the ration.
-    fn note_refusal(&self, mut detail: serde_json::Value) -> Result<(), AuditUnavailable> {
-        let Some(others) = self.refusals().take(self.now()) else { return Ok(()) };
-        detail["unrecorded"] = json!(others);
-        let record = Record::new(EventType::MeshEnroll).outcome(RecordOutcome::Denied);
-        self.core.audit.append(record.detail(&detail)).map(|_| ())
-    }
-
-    /// Records how many refused joins went without a row, once their time is over.
-    pub fn settle_refusals(&self) {
-        let Some(others) = self.refusals().overdue(self.now()) else { return };
-        let record = Record::new(EventType::MeshEnroll).outcome(RecordOutcome::Denied);
-        if self.core.audit.append(record.detail(&json!({ "unrecorded": others }))).is_err() {
-            tracing::error!(others, "refused joins could not be recorded");
-        }
-    }
-
-    fn refusals(&self) -> MutexGuard<'_, Ration> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn take_in(
