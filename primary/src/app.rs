@@ -25,16 +25,21 @@ use crate::config::{CONNECTION_KEY, Config, RUNTIME, Runtime};
 use crate::core::Core;
 use crate::events::{Events, follow_log, follow_manifest};
 use crate::http::guard::Guard;
+use crate::http::limits::Limits;
+use crate::http::serve::Listener;
+use crate::http::tls::TlsError;
 use crate::http::{Inner, Services, router, serve};
 use crate::mesh::acceptor::{self, ListenError};
 use crate::mesh::{self, Mesh};
+use crate::network;
+use crate::reach::{addresses, open_up, warnings, wire_up};
+use crate::settings::{self, InForce, Settings, SettingsError};
 use crate::sources::Sources;
 use crate::store::rows::CursorRow;
 use crate::store::{Change, Kept, Store, StoreError};
-use crate::trust::authorizer::ConfirmRisky;
+use crate::trust::Trust;
 use crate::trust::ledger::Ledger;
 use crate::trust::sessions::Sessions;
-use crate::trust::{Lifetimes, Trust};
 
 /// Revisions are kept ahead of what was shown, this many at a time, so that showing one waits for
 /// nothing and a restart still moves forward.
@@ -58,6 +63,22 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// An address of `network.json`.
+    #[error(
+        "the address {addr} of network.json can't be used: {error}; stop what uses it, or remove it there"
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file the owner writes.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The mesh socket.
     #[error(
         "the mesh address {addr} can't be used: {error}; stop what uses it, or start with --mesh-listen"
@@ -99,9 +120,11 @@ pub enum StartError {
 pub struct App {
     /// Where it will serve.
     pub base_url: String,
+    /// What the owner must know of this start.
+    pub warnings: Vec<String>,
     services: Services,
     guard: Guard,
-    listener: tokio::net::TcpListener,
+    listeners: Vec<Listener>,
     endpoint: quinn::Endpoint,
     state: StateDir,
     _lock: StateLock,
@@ -116,18 +139,20 @@ impl App {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let (tcp, udp) = bind(config).map_err(|error| already_running(config).unwrap_or(error))?;
         let (state, lock) = claim(&config.home)?;
+        let settings = settings::load(&state)?;
+        let network = network::load(&state)?;
+        let opened_up = open_up(&network, &tcp)?;
         // Read before anything is made: what is damaged ends the start with the folder untouched.
         let opened = open_ground(&state)?;
         let keys = Keys::load(&state)?;
         let sessions = Arc::new(Sessions::default());
-        let (core, mut kept) = lay_ground(opened, sessions.clone()).await?;
+        let (core, mut kept) = lay_ground(opened, sessions.clone(), settings).await?;
         let trust = Arc::new(Trust::new(
             core.clone(),
             Ledger::new(&mut kept),
             sessions.clone(),
             TokenKeys::new(&keys.token),
-            Box::new(ConfirmRisky),
-            Lifetimes::default(),
+            kept.frozen,
         ));
         let listen = udp.local_addr().map_err(StartError::Runtime)?;
         let mesh = Arc::new(Mesh::new(core.clone(), keys.node, listen, &mut kept));
@@ -137,20 +162,24 @@ impl App {
         let pipeline = Pipeline::new(registry, sessions, audit, clock);
         let port = tcp.local_addr().map_err(StartError::Runtime)?.port();
         let base_url = format!("http://127.0.0.1:{port}");
+        let guard = Guard::new(port, &addresses(&opened_up), &network);
+        let (listeners, reach) = wire_up(&state, tcp, opened_up, &network, &base_url)?;
+        let warnings = warnings(&settings, &reach, kept.frozen);
         let services = Services::new(Inner {
             base_url: base_url.clone(),
             started_at: core.now(),
             connection_key: arc_swap::ArcSwap::from_pointee(keys.connection),
-            state: state.clone(),
             calls: Calls::new(core.clone(), Arc::new(pipeline), trust.clone(), kept.replays),
+            limits: Limits::default(),
+            settings_gate: tokio::sync::Mutex::default(),
+            state: state.clone(),
+            reach,
             core,
             trust,
             sources: Arc::new(sources),
             mesh,
         });
-        let listener = tokio::net::TcpListener::from_std(tcp).map_err(StartError::Runtime)?;
-        let guard = Guard::loopback(port);
-        Ok(Self { base_url, services, guard, listener, endpoint, state, _lock: lock })
+        Ok(Self { base_url, warnings, services, guard, listeners, endpoint, state, _lock: lock })
     }
 
     /// Tells other programs where this one is.
@@ -181,7 +210,11 @@ impl App {
         tasks.spawn(follow_log(core.clone(), stop.clone()));
         tasks.spawn(end_streams(core.events.clone(), stop.clone()));
         let router = router::router(self.services.clone(), self.guard);
-        serve::serve(self.listener, router, stop).await;
+        let mut serving = JoinSet::new();
+        for listener in self.listeners {
+            serving.spawn(serve::serve(listener, router.clone(), stop.clone()));
+        }
+        serving.join_all().await;
         // Calls have ended: now the tunnels may.
         end_tunnels.send_replace(true);
         tasks.join_all().await;
@@ -234,6 +267,7 @@ fn open_ground(state: &StateDir) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kep
 async fn lay_ground(
     (clock, audit, store, mut kept): (Arc<dyn Clock>, AuditLog, Store, Kept),
     sessions: Arc<Sessions>,
+    settings: Settings,
 ) -> Result<(Core, Kept), StartError> {
     mesh::recover_cursors(audit.folder(), audit.head().seq, &mut kept)?;
     let mut changes: Vec<_> = kept.cursors.iter().map(keep_cursor).collect();
@@ -248,6 +282,7 @@ async fn lay_ground(
         store: Arc::new(store),
         audit: Arc::new(audit),
         clock,
+        settings: InForce::new(settings),
         exposure_gate: Arc::default(),
     };
     Ok((core, kept))
@@ -267,6 +302,8 @@ async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => return,
         }
         services.sources.check().await;
+        services.limits.settle(&services.core);
+        services.mesh.settle_refusals();
     }
 }
 

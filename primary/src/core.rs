@@ -7,6 +7,7 @@ use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::source::registry::Registry;
 
 use crate::events::Events;
+use crate::settings::InForce;
 use crate::store::Store;
 
 /// What there is to call, what survives, what is recorded, and the time.
@@ -22,6 +23,8 @@ pub struct Core {
     pub events: Arc<Events>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The owner's settings.
+    pub settings: InForce,
     /// Held by whoever reads the exposure rules to write them anew.
     pub exposure_gate: Arc<tokio::sync::Mutex<()>>,
 }

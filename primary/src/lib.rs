@@ -10,8 +10,14 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod events;
+
+pub mod doctor;
 pub mod http;
+pub mod limits;
 pub mod mesh;
+pub mod network;
+mod reach;
+pub mod settings;
 pub mod sources;
 pub mod store;
 pub mod trust;

@@ -61,6 +61,17 @@ pub struct SourceView {
     detail: Option<String>,
 }
 
+impl SourceView {
+    /// What is wrong with it, if it should work and does not.
+    pub fn trouble(&self) -> Option<String> {
+        let ill = matches!(self.status, HealthStatus::Degraded | HealthStatus::Unavailable);
+        (self.enabled && ill).then(|| {
+            let detail = self.detail.as_deref().unwrap_or("it does not say why");
+            format!("{}: {detail}", self.id)
+        })
+    }
+}
+
 struct Running {
     row: SourceRow,
     health: Arc<HealthCell>,

@@ -129,6 +129,15 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Puts `body` at `path` of the owner's plane.
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::PUT, path, Some(body)).await
+    }
+
     /// Deletes `path` of the owner's plane.
     pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::DELETE, path, None).await

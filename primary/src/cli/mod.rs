@@ -9,11 +9,13 @@ mod agents;
 mod audit;
 mod client;
 mod demo;
+mod doctor;
 mod exposure;
 mod mesh;
 mod output;
 mod pending;
 mod serve;
+mod settings;
 mod sources;
 mod status;
 mod units;
@@ -54,7 +56,7 @@ impl From<Exit> for ExitCode {
 }
 
 const AFTER_HELP: &str = "\
-State is kept in $PLEXUS_HOME, or ~/.plexus. Every command but `serve` and `audit verify` talks to \
+State is kept in $PLEXUS_HOME, or ~/.plexus. Every command but `serve`, `doctor` and `audit verify` talks to \
 the gateway that runs there.
 
 Exit codes: 0 done, 1 failed, 2 used wrongly, 3 waits for the owner, 4 denied, 5 no gateway to talk \
@@ -103,6 +105,14 @@ enum Command {
     /// Share what is on other machines.
     #[command(subcommand)]
     Mesh(mesh::MeshCommand),
+    /// Check that everything is as it should be; works without a gateway too.
+    Doctor,
+    /// Show or change how long things live, who is asked, and how much agents may ask for.
+    Settings(settings::SettingsArgs),
+    /// Stop every agent at once: no call, no token, until `plexus resume`.
+    Panic,
+    /// Let agents in again after `plexus panic`. They handshake anew.
+    Resume,
     /// Read and check the record of everything that happened.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -160,6 +170,10 @@ async fn run(command: Command, format: Format) -> Result<Answer, Failure> {
         Command::Hide(args) => exposure::set(args, exposure::Word::Hide).await,
         Command::Sources(command) => sources::run(command).await,
         Command::Mesh(command) => mesh::run(command).await,
+        Command::Doctor => doctor::run().await,
+        Command::Settings(args) => settings::run(args).await,
+        Command::Panic => settings::panic().await,
+        Command::Resume => settings::resume().await,
         Command::Audit(command) => audit::run(command, format).await,
     }
 }

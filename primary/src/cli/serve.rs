@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use super::client::ClientError;
-use super::output::{Answer, Failure, Format, Layout, say, say_json};
+use super::output::{Answer, Failure, Format, Layout, complain, say, say_json};
 use super::{Exit, ServeArgs};
 use crate::app::{App, StartError};
 use crate::config::{Config, home};
@@ -23,6 +23,8 @@ pub(super) async fn run(args: ServeArgs, format: Format) -> Result<Answer, Failu
         Ok(()) => Ok(Answer::said()),
         Err(
             error @ (StartError::Damaged { .. }
+            | StartError::Settings(_)
+            | StartError::Tls(_)
             | StartError::Audit(_)
             | StartError::Store(StoreError::Damaged(_))),
         ) => Err(Failure::new(Exit::Integrity, "integrity", error)),
@@ -37,6 +39,7 @@ async fn serve(config: &Config, format: Format) -> Result<(), StartError> {
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Runtime)?;
     let app = App::start(config).await?;
     app.announce()?;
+    app.warnings.iter().for_each(|warning| complain(warning));
     say_ready(&app.base_url, format);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(app.run(stopped));

@@ -28,6 +28,16 @@ struct Status {
     tokens: usize,
     mesh: Mesh,
     audit: Audit,
+    frozen: bool,
+    reach: Reach,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reach {
+    urls: Vec<String>,
+    #[serde(default)]
+    tls_fingerprint: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +63,10 @@ struct Audit {
 pub(super) async fn show() -> Result<Answer, Failure> {
     let data: Value = Client::find()?.get("status").await?;
     let status: Status = read(&data)?;
-    let answer = Answer::new("status", data).lines(lines(&status));
+    let mut answer = Answer::new("status", data).lines(lines(&status));
+    if status.frozen {
+        answer = answer.note("the gateway is FROZEN: every agent is refused until `plexus resume`");
+    }
     if status.audit.writable {
         return Ok(answer);
     }
@@ -109,5 +122,13 @@ fn lines(status: &Status) -> Vec<String> {
     let workload =
         |workload: &Workload| row("", format!("{} {}", workload.workload, workload.connection));
     lines.extend(mesh.workloads.iter().map(workload));
+    lines.extend(reach(&status.reach).map(|text| row("open to others", text)));
     lines
+}
+
+/// What others can reach, if anything.
+fn reach(reach: &Reach) -> Option<String> {
+    let fingerprint = reach.tls_fingerprint.as_ref()?;
+    let urls: Vec<_> = reach.urls.iter().filter(|url| url.starts_with("https:")).cloned().collect();
+    Some(format!("{}, certificate SHA-256 {fingerprint}", urls.join(", ")))
 }

@@ -1,5 +1,7 @@
 //! Refusals become responses here and nowhere else.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -54,24 +56,32 @@ pub struct Failure {
     status: StatusCode,
     denial: Denial,
     framing: Framing,
+    wait: Option<Duration>,
 }
 
 impl Failure {
     /// A refusal with the status of its code.
     pub fn new(denial: Denial) -> Self {
-        Self { status: status(denial.code), denial, framing: Framing::Standard }
+        Self { status: status(denial.code), denial, framing: Framing::Standard, wait: None }
     }
 
     /// A request that is not what the endpoint takes: `schema_validation_failed` with `status`.
     pub fn malformed(status: StatusCode, message: impl Into<String>) -> Self {
         let denial = Denial::new(Code::SchemaValidationFailed, message);
-        Self { status, denial, framing: Framing::Standard }
+        Self { status, denial, framing: Framing::Standard, wait: None }
     }
 
     /// With a status of the endpoint's own.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// With the time after which to come back.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
         self
     }
 
@@ -91,8 +101,9 @@ impl From<Denial> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let Self { status, denial, framing } = self;
+        let Self { status, denial, framing, wait } = self;
         let limited = denial.code == Code::RateLimited;
+        let wait = wait.or(limited.then_some(USUAL_WAIT));
         let body = match framing {
             Framing::Invoke => Json(json!(Reply::edge("", denial))),
             Framing::Standard => Json(json!({ "error": denial })),
@@ -104,7 +115,7 @@ impl IntoResponse for Failure {
                 Json(json!({"error": {"code": code, "message": denial.message}}))
             }
         };
-        told_when((status, body).into_response(), limited)
+        told_when((status, body).into_response(), wait)
     }
 }
 
@@ -119,14 +130,18 @@ impl IntoResponse for Invoked {
             Err(denial) => status(denial.code),
         };
         let limited = status == StatusCode::TOO_MANY_REQUESTS;
-        told_when((status, Json(&self.0)).into_response(), limited)
+        told_when((status, Json(&self.0)).into_response(), limited.then_some(USUAL_WAIT))
     }
 }
 
-/// `response`, with the time to come back when it says "too much".
-fn told_when(mut response: Response, limited: bool) -> Response {
-    if limited {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+/// What "too much" says when nothing better is known.
+const USUAL_WAIT: Duration = Duration::from_secs(5);
+
+/// `response`, with the whole seconds after which to come back.
+fn told_when(mut response: Response, wait: Option<Duration>) -> Response {
+    if let Some(wait) = wait {
+        let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
     response
 }

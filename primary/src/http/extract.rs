@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::Services;
 use super::error::Failure;
+use super::limits::Peer;
+use crate::limits::Door;
 use crate::trust::sessions::Session;
 
 /// The largest body of a request, in bytes.
@@ -88,7 +90,9 @@ impl FromRequestParts<Services> for Session {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Failure> {
-        Ok(services.trust.session(session_header(&parts.headers))?)
+        let session = services.trust.session(session_header(&parts.headers))?;
+        services.limits.request(&services.core, &session.agent, true)?;
+        Ok(session)
     }
 }
 
@@ -114,8 +118,9 @@ impl FromRequestParts<Services> for Owner {
         if is_owner(services, &parts.headers) {
             return Ok(Self(()));
         }
-        super::admin::record_failure(services)?;
         let message = "this route is the owner's; send X-Plexus-Connection-Key";
-        Err(Failure::new(Denial::new(Code::SessionExpired, message)))
+        let refusal = Failure::new(Denial::new(Code::SessionExpired, message));
+        let peer = parts.extensions.get::<Peer>().copied();
+        Err(services.limits.failed(&services.core, peer, Door::Owner).unwrap_or(refusal))
     }
 }

@@ -4,6 +4,8 @@
 //! the `Host` must be exactly the bound authority, port and all, and an `Origin` must be our own.
 //! Nothing of a refused request's body is read.
 
+use std::net::SocketAddr;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
@@ -11,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use plexus_shared::model::denial::{Code, Denial};
 
 use super::error::{Failure, Framing};
+use crate::network::{Network, Wire};
 
 /// The authorities this gateway answers to.
 #[derive(Clone, Debug)]
@@ -20,8 +23,22 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// A guard of the loopback `port`, of what else is bound and of what the owner listed.
+    pub fn new(port: u16, bound: &[SocketAddr], network: &Network) -> Self {
+        let mut guard = Self::loopback(port);
+        // A page can ask for 0.0.0.0 too: listening everywhere is not being called so.
+        for address in bound.iter().filter(|address| !address.ip().is_unspecified()) {
+            let origin = format!("{}://{address}", Wire::of(address).scheme());
+            guard.hosts.push(address.to_string());
+            guard.origins.push(origin);
+        }
+        guard.hosts.extend(network.allowed_hosts.iter().cloned());
+        guard.origins.extend(network.allowed_origins.iter().cloned());
+        guard
+    }
+
     /// A guard of the loopback `port`.
-    pub fn loopback(port: u16) -> Self {
+    fn loopback(port: u16) -> Self {
         let hosts: Vec<_> =
             ["127.0.0.1", "localhost"].iter().map(|name| format!("{name}:{port}")).collect();
         let origins = hosts.iter().map(|host| format!("http://{host}")).collect();

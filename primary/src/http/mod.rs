@@ -9,8 +9,11 @@ pub mod error;
 pub mod events;
 pub mod extract;
 pub mod guard;
+pub mod limits;
+pub mod patient;
 pub mod router;
 pub mod serve;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -38,7 +41,7 @@ pub struct Inner {
     pub started_at: plexus_shared::clock::Timestamp,
     /// The owner's key.
     pub connection_key: ArcSwap<Credential>,
-    /// Where that key is kept.
+    /// Where the owner's files are.
     pub state: StateDir,
     /// What every service stands on.
     pub core: Core,
@@ -46,10 +49,27 @@ pub struct Inner {
     pub calls: Calls,
     /// Agents and what they hold.
     pub trust: Arc<Trust>,
+    /// How much anyone may ask for.
+    pub limits: limits::Limits,
+    /// Held by whoever writes a file of the owner's settings.
+    pub settings_gate: tokio::sync::Mutex<()>,
+    /// Where it can be reached, as it was at the start.
+    pub reach: Reach,
     /// Configured sources.
     pub sources: Arc<Sources>,
     /// Workloads.
     pub mesh: Arc<Mesh>,
+}
+
+/// Where the gateway can be reached.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// Every URL it serves; the loopback one first.
+    pub urls: Vec<String>,
+    /// The SHA-256 of its certificate, when it serves TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_fingerprint: Option<String>,
 }
 
 impl Services {

@@ -1,7 +1,7 @@
 //! Every route there is.
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -14,11 +14,13 @@ use super::{Services, admin, agent, events};
 
 /// The routes over `services`, behind `guard`.
 pub fn router(services: Services, guard: Guard) -> Router {
-    let carried = agent_plane().nest("/admin/api", admin_plane());
+    let frozen = middleware::from_fn_with_state(services.clone(), stand_still);
+    let agents = agent_plane().layer(frozen.clone());
+    let carried = agents.nest("/admin/api", admin_plane());
     Router::new()
         .merge(carried.layer(middleware::from_fn(carry_through)))
         // A call alone ends with its caller: whoever goes away takes it along.
-        .route("/invoke", post(agent::invoke::call))
+        .route("/invoke", post(agent::invoke::call).layer(frozen))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(services)
@@ -37,6 +39,17 @@ fn agent_plane() -> Router<Services> {
         .route("/grants/refresh", post(agent::lifecycle::refresh))
         .route("/grants/revoke", post(agent::lifecycle::revoke))
         .route("/events", get(events::for_agent))
+}
+
+/// While the owner has frozen the gateway, agents hear nothing else.
+async fn stand_still(State(services): State<Services>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if !services.trust.is_frozen() || path == "/.well-known/plexus" {
+        return next.run(request).await;
+    }
+    let message = "the owner has frozen this gateway; try again once the owner resumes it";
+    let denial = Denial::new(Code::SourceUnavailable, message);
+    Failure::new(denial).framed(Framing::of(path)).into_response()
 }
 
 /// Runs a request to its end, whoever still waits for the answer: a change that was begun is made
@@ -73,6 +86,11 @@ fn admin_plane() -> Router<Services> {
         .route("/mesh/join-token", post(admin::mesh::invite))
         .route("/audit", get(admin::audit::query))
         .route("/audit/verify", get(admin::audit::verify))
+        .route("/settings", get(admin::settings::show).put(admin::settings::replace))
+        .route("/network", get(admin::settings::network).post(admin::settings::set_network))
+        .route("/doctor", get(admin::doctor::show))
+        .route("/panic", post(admin::settings::panic))
+        .route("/resume", post(admin::settings::resume))
         .route("/status", get(admin::status::show))
         .route("/events", get(events::for_owner))
 }

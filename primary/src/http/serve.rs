@@ -10,19 +10,38 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::Watcher;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+
+use super::limits::Peer;
+use super::patient::Patient;
 
 /// The most connections at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
 /// How long a request's head may take to arrive, from the connection's start or the answer before it.
 const HEAD_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a TLS handshake may take.
+const TLS_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an answer may wait for a client to read any of it.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long calls under way may take to end once the gateway is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// A bound socket, and how it is served.
+pub struct Listener {
+    /// The socket.
+    pub tcp: TcpListener,
+    /// Its TLS; plain HTTP without.
+    pub tls: Option<TlsAcceptor>,
+}
+
 /// Serves `router` on `listener` until `stop` turns true, then lets what is under way finish.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn serve(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
+    let Listener { tcp: listener, tls } = listener;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
@@ -30,8 +49,9 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
             accepted = accept(&listener, &places) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        if let Some((stream, place)) = accepted {
-            serve_one(&graceful, stream, place, router.clone());
+        if let Some((stream, peer, place)) = accepted {
+            let one = One { peer, place, router: router.clone(), watcher: graceful.watcher() };
+            tokio::spawn(serve_one(one, stream, tls.clone()));
         }
     }
     drop(listener);
@@ -43,10 +63,10 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, peer)) => Some((stream, Peer(peer.ip().to_canonical()), place)),
         Err(error) => {
             // Out of file descriptors, say: give what is open a moment to close.
             tracing::warn!(%error, "a connection could not be accepted");
@@ -56,15 +76,30 @@ async fn accept(
     }
 }
 
-fn serve_one(
-    graceful: &GracefulShutdown,
-    stream: TcpStream,
+/// One connection's belongings.
+struct One {
+    peer: Peer,
     place: OwnedSemaphorePermit,
     router: Router,
-) {
+    watcher: Watcher,
+}
+
+async fn serve_one(one: One, stream: TcpStream, tls: Option<TlsAcceptor>) {
     let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+    let stream = Patient::new(stream, READER_PATIENCE);
+    let Some(tls) = tls else { return carry(one, stream).await };
+    match tokio::time::timeout(TLS_DEADLINE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => carry(one, stream).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn carry(one: One, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let One { peer, place, router, watcher } = one;
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         let router = router.clone();
+        request.extensions_mut().insert(peer);
         async move {
             let response = router.oneshot(request.map(Body::new)).await;
             response.map_err(|never: Infallible| never)
@@ -73,11 +108,9 @@ fn serve_one(
     // HTTP/1 alone: finding out which version a silent client speaks has no deadline.
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-    let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended badly");
-        }
-        drop(place);
-    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+    drop(place);
 }

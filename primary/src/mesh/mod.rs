@@ -17,12 +17,13 @@ mod link;
 mod mirror;
 mod mounts;
 mod news;
+mod refusals;
 mod roster;
 mod route;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use plexus_mesh_proto::address::{MountPoint, Tenant, WorkloadName};
@@ -32,6 +33,7 @@ use plexus_shared::clock::Timestamp;
 use plexus_shared::model::trust::Provenance;
 
 use crate::core::Core;
+use crate::limits::Ration;
 use crate::store::Kept;
 use crate::store::rows::{CursorRow, TicketRow, WorkloadRow};
 use mounts::Mounted;
@@ -64,6 +66,8 @@ pub struct Mesh {
     gate: tokio::sync::Mutex<()>,
     mirror_gate: tokio::sync::Mutex<()>,
     roster: RwLock<Roster>,
+    /// Rows about joins that were refused.
+    refusals: Mutex<Ration>,
 }
 
 impl Mesh {
@@ -81,6 +85,7 @@ impl Mesh {
             gate: tokio::sync::Mutex::default(),
             mirror_gate: tokio::sync::Mutex::default(),
             roster: RwLock::default(),
+            refusals: Mutex::default(),
         };
         let mut roster = Roster { tickets: kept.tickets.drain(..).collect(), ..Roster::default() };
         for row in kept.workloads.drain(..) {
@@ -121,6 +126,17 @@ impl Mesh {
         mounted: &Mounted,
     ) -> Vec<plexus_shared::source::registry::Refused> {
         self.core.registry.put(&group_name(name), mounted.group(class, route))
+    }
+
+    /// How many workloads there are, and which are not connected.
+    pub fn away(&self) -> (usize, Vec<String>) {
+        self.read(|roster| {
+            let away = roster
+                .workloads
+                .iter()
+                .filter(|(_, workload)| workload.route.view().connection.is_none());
+            (roster.workloads.len(), away.map(|(name, _)| name.to_string()).collect())
+        })
     }
 
     /// Whether only this machine can dial in.

@@ -218,10 +218,7 @@ impl Mesh {
             (Err(code), ticket) => {
                 let workload = ticket.map(|ticket| ticket.workload);
                 let detail = json!({"code": code.to_string(), "workload": workload});
-                let record = Record::new(EventType::MeshEnroll)
-                    .outcome(RecordOutcome::Denied)
-                    .detail(&detail);
-                if self.core.audit.append(record).is_err() {
+                if self.note_refusal(detail).is_err() {
                     return EnrollResult::Refused { code: enroll::EnrollRefusal::PersistFailed };
                 }
                 EnrollResult::Refused { code }

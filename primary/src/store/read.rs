@@ -48,6 +48,8 @@ pub struct Kept {
     pub catalogs: Vec<(WorkloadName, Vec<Json>)>,
     /// The highest manifest revision that may have been shown.
     pub revision: u64,
+    /// Whether the owner has frozen the gateway.
+    pub frozen: bool,
 }
 
 impl Kept {
@@ -77,14 +79,15 @@ impl Kept {
                 Ok((text(row, 0)?, cursor))
             })?,
             catalogs: catalogs(db)?,
-            revision: db
-                .query_row("SELECT value FROM counter WHERE name = 'revision'", [], |row| {
-                    row.get(0)
-                })
-                .optional()?
-                .unwrap_or(0),
+            revision: counter(db, "revision")?,
+            frozen: counter(db, "frozen")? != 0,
         })
     }
+}
+
+fn counter(db: &Connection, name: &str) -> Result<u64, StoreError> {
+    let sql = "SELECT value FROM counter WHERE name = ?1";
+    Ok(db.query_row(sql, [name], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
 fn all<T>(

@@ -81,6 +81,10 @@ pub enum Change {
     },
     /// The highest manifest revision that may have been shown.
     SetRevision(u64),
+    /// Whether the owner has frozen the gateway.
+    SetFrozen(bool),
+    /// Nothing that counts: it shows that changes can be kept.
+    Probe,
 }
 
 /// Applies `changes` in one transaction.
@@ -140,6 +144,15 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::PutCatalog { workload, entries } => put_catalog(db, workload, entries),
         Change::SetRevision(revision) => {
             run(db, "INSERT OR REPLACE INTO counter VALUES ('revision', ?1)", [revision])
+        }
+        Change::Probe => run(
+            db,
+            "INSERT INTO counter VALUES ('probe', 1)
+             ON CONFLICT (name) DO UPDATE SET value = (value + 1) % 1000000",
+            [],
+        ),
+        Change::SetFrozen(frozen) => {
+            run(db, "INSERT OR REPLACE INTO counter VALUES ('frozen', ?1)", [frozen])
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::constraint::check;
-use plexus_shared::gate::sensitivity::{Picker, choose_window};
+use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::{AgentId, CapabilityId, SessionId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
@@ -135,7 +135,7 @@ impl Trust {
         let now = self.now();
         let (granted, skipped) = self.starting_grants(&order.agent, &order.capabilities, now)?;
         let code = Credential::generate(CredentialKind::EnrollmentCode);
-        let expires_at = now.plus(order.code_ttl.unwrap_or(self.lifetimes.code));
+        let expires_at = now.plus(order.code_ttl.unwrap_or(self.lifetimes().code));
         let known = self.ledger().agent(&order.agent).cloned();
         let row = AgentRow {
             id: order.agent.clone(),
@@ -222,7 +222,7 @@ impl Trust {
                 continue;
             }
             let class = listed.target.posture.provenance;
-            let window = choose_window(Picker::Owner, class, asked, cap.window);
+            let window = self.window(Picker::Owner, class, asked, cap.window);
             if window == TrustWindow::Once {
                 let why = "a single use can not be granted ahead; it is approved when asked for";
                 skipped.push((cap.id.clone(), why.to_owned()));
@@ -271,26 +271,20 @@ impl Trust {
         Ok(Enrolled { pat, agent })
     }
 
-    /// Opens a session for the agent whose PAT this is. What the client says of its own name decides
+    /// The agent whose live PAT this is.
+    pub fn recognise(&self, pat: &str) -> Option<AgentId> {
+        let pat = Credential::parse(CredentialKind::AgentPat, pat)?;
+        self.ledger().by_pat(&pat.hash()).map(|row| row.id.clone())
+    }
+
+    /// Opens a session for the agent that was recognised. What the client says of its own name decides
     /// nothing; it is kept in the record.
     ///
     /// # Errors
-    /// `session_expired` for anything that is not a live PAT; `internal_error` when it could not be
-    /// recorded.
-    pub fn handshake(&self, pat: &str, client: serde_json::Value) -> Result<Session, Denial> {
-        let agent = Credential::parse(CredentialKind::AgentPat, pat)
-            .and_then(|pat| self.ledger().by_pat(&pat.hash()).map(|row| row.id.clone()));
-        let Some(agent) = agent else {
-            let record = Record::new(EventType::AuthFailed)
-                .outcome(RecordOutcome::Denied)
-                .detail(&json!({"at": "handshake"}));
-            self.core.audit.append(record).map_err(ChangeError::from)?;
-            let message = "this is not a live agent credential; send Authorization: Bearer \
-                           plx_agent_…, or enroll with a new code from the owner";
-            return Err(Denial::new(Code::SessionExpired, message));
-        };
+    /// `internal_error` when it could not be recorded.
+    pub fn handshake(&self, agent: AgentId, client: serde_json::Value) -> Result<Session, Denial> {
         let now = self.now();
-        let ends = now.plus(self.lifetimes.session);
+        let ends = now.plus(self.lifetimes().session);
         let session = Session { id: SessionId::fresh(now), agent, owner: false, expires_at: ends };
         let record = Record::new(EventType::Handshake)
             .agent(&session.agent)
@@ -314,7 +308,7 @@ impl Trust {
     ) -> Result<Session, Denial> {
         let now = self.now();
         let agent = agent.unwrap_or_else(|| AgentId::anonymous(now));
-        let expires_at = now.plus(self.lifetimes.session);
+        let expires_at = now.plus(self.lifetimes().session);
         let session = Session { id: SessionId::fresh(now), agent, owner: true, expires_at };
         let record = Record::new(EventType::Handshake)
             .agent(&session.agent)

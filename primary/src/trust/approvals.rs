@@ -1,7 +1,7 @@
 //! The owner answers.
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
-use plexus_shared::gate::sensitivity::{Picker, choose_window};
+use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::PendingId;
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::scope::ScopedToken;
@@ -124,10 +124,10 @@ impl Trust {
             }
             let class = target.posture.provenance;
             let window = match window {
-                Some(picked) => choose_window(Picker::Owner, class, ask.verbs, Some(picked)),
+                Some(picked) => self.window(Picker::Owner, class, ask.verbs, Some(picked)),
                 // A call that was shown is what is allowed: once, unless the owner says more.
                 None if item.input.is_some() || item.agent.is_anonymous() => TrustWindow::Once,
-                None => choose_window(Picker::Agent, class, ask.verbs, ask.window),
+                None => self.window(Picker::Agent, class, ask.verbs, ask.window),
             };
             let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };
             let grant = granted(&item.agent, &ask.id, ask.verbs, window, now);

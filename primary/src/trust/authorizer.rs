@@ -3,6 +3,8 @@
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::model::verb::VerbSet;
 
+use crate::settings::Policy;
+
 /// What is asked, as plain facts.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
@@ -52,6 +54,40 @@ impl Authorizer for ConfirmRisky {
     }
 }
 
+/// Everything that is not held waits for the owner.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConfirmAll;
+
+impl Authorizer for ConfirmAll {
+    fn decide(&self, question: &Question) -> Decision {
+        match question.held {
+            true => Decision::Allow,
+            false => Decision::Ask("you confirm everything"),
+        }
+    }
+}
+
+/// Nothing waits. For tests; whoever names it in the settings file is told so at every start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AutoApprove;
+
+impl Authorizer for AutoApprove {
+    fn decide(&self, _: &Question) -> Decision {
+        Decision::Allow
+    }
+}
+
+impl Policy {
+    /// Who decides under this policy.
+    pub fn authorizer(self) -> &'static dyn Authorizer {
+        match self {
+            Self::ConfirmRisky => &ConfirmRisky,
+            Self::ConfirmAll => &ConfirmAll,
+            Self::AutoApprove => &AutoApprove,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +107,10 @@ mod tests {
                     let question = Question { provenance: class, verbs, held, tombstoned };
                     let decision = ConfirmRisky.decide(&question);
                     assert_eq!(decision == Decision::Allow, allowed, "{question:?}");
+                    let all = Policy::ConfirmAll.authorizer().decide(&question);
+                    assert_eq!(all == Decision::Allow, held, "{question:?}");
+                    let none = Policy::AutoApprove.authorizer().decide(&question);
+                    assert_eq!(none, Decision::Allow);
                 }
             }
         }

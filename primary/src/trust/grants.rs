@@ -2,7 +2,7 @@
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::constraint::satisfied;
-use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
+use plexus_shared::gate::sensitivity::{Picker, sensitivity};
 use plexus_shared::ids::{AgentId, BundleId, PendingId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
@@ -155,6 +155,7 @@ impl Trust {
         occasion: &Occasion,
     ) -> Result<Sorted, Denial> {
         let now = self.now();
+        let authorizer = self.core.settings.now().policy.authorizer();
         let ledger = self.ledger();
         let (held, fresh, asks, declined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut sorted = Sorted { held, fresh, asks, declined };
@@ -176,7 +177,7 @@ impl Trust {
             let provenance = target.posture.provenance;
             let (verbs, tombstoned) = (ask.verbs, ledger.tombstoned(agent, id));
             let question = Question { provenance, verbs, held: held.is_some(), tombstoned };
-            match (self.authorizer.decide(&question), held) {
+            match (authorizer.decide(&question), held) {
                 (Decision::Allow, Some(grant)) => {
                     let constraint = ask.constraint.or_else(|| grant.constraint.clone());
                     sorted.held.push(Grant { verbs, constraint, ..grant.clone() });
@@ -184,7 +185,7 @@ impl Trust {
                 (Decision::Allow, None) => {
                     let window = match agent.is_anonymous() {
                         true => TrustWindow::Once,
-                        false => choose_window(Picker::Agent, provenance, verbs, ask.window),
+                        false => self.window(Picker::Agent, provenance, verbs, ask.window),
                     };
                     let grant = granted(agent, id, verbs, window, now);
                     sorted.fresh.push(Grant { constraint: ask.constraint, ..grant });
@@ -228,7 +229,7 @@ impl Trust {
             session: session.id.clone(),
             state: PendingState::Pending,
             created_at: now,
-            expires_at: now.plus(self.lifetimes.pending),
+            expires_at: now.plus(self.lifetimes().pending),
             asks,
             input,
             bundle,

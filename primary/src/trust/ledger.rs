@@ -78,7 +78,9 @@ impl Ledger {
             | Change::PutCatalog { .. }
             | Change::PutReplay(_)
             | Change::PruneReplays(_)
-            | Change::SetRevision(_) => {}
+            | Change::SetRevision(_)
+            | Change::SetFrozen(_)
+            | Change::Probe => {}
         }
     }
 

@@ -29,7 +29,7 @@ impl Trust {
         let standing = || grants.iter().filter(|grant| grant.window != TrustWindow::Once);
         let grant_ends = standing().map(|grant| grant.expires_at).min();
         let expires_at =
-            [Some(now.plus(self.lifetimes.token)), Some(session.expires_at), grant_ends]
+            [Some(now.plus(self.lifetimes().token)), Some(session.expires_at), grant_ends]
                 .into_iter()
                 .flatten()
                 .min()

@@ -11,6 +11,7 @@
 mod agents;
 mod approvals;
 pub mod authorizer;
+mod freeze;
 mod grants;
 pub mod ledger;
 mod mint;
@@ -18,21 +19,25 @@ pub mod narration;
 mod revoke;
 pub mod sessions;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use plexus_shared::admit::token::TokenKeys;
 use plexus_shared::audit::{AuditUnavailable, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::{EventId, SessionId, TokenId};
 use plexus_shared::model::denial::Denial;
 use plexus_shared::model::scope::ScopedToken;
+use plexus_shared::model::trust::{Provenance, TrustWindow};
+use plexus_shared::model::verb::VerbSet;
 
 use crate::core::Core;
 use crate::events::{Audience, Decision, Event};
+use crate::settings::Settings;
 use crate::store::rows::{PendingRow, PendingState};
 use crate::store::{Change, StoreError};
-use authorizer::Authorizer;
 use ledger::Ledger;
 use sessions::Sessions;
 
@@ -54,14 +59,13 @@ pub struct Lifetimes {
     pub code: Duration,
 }
 
-impl Default for Lifetimes {
-    fn default() -> Self {
-        let minutes = |n: u64| Duration::from_secs(n * 60);
+impl From<Settings> for Lifetimes {
+    fn from(settings: Settings) -> Self {
         Self {
-            token: minutes(15),
-            session: minutes(60),
-            pending: minutes(24 * 60),
-            code: minutes(15),
+            token: Duration::from_millis(settings.token_lifetime_ms),
+            session: Duration::from_millis(settings.session_lifetime_ms),
+            pending: Duration::from_millis(settings.pending_lifetime_ms),
+            code: Duration::from_millis(settings.enrollment_code_lifetime_ms),
         }
     }
 }
@@ -76,8 +80,7 @@ pub struct Trust {
     ledger: RwLock<Ledger>,
     sessions: Arc<Sessions>,
     keys: TokenKeys,
-    authorizer: Box<dyn Authorizer>,
-    lifetimes: Lifetimes,
+    frozen: AtomicBool,
 }
 
 /// A change that did not happen.
@@ -102,18 +105,18 @@ impl From<ChangeError> for Denial {
 }
 
 impl Trust {
-    /// The engine over what it kept, deciding by `authorizer`.
+    /// The engine over what it kept, `frozen` if it was. How it decides, and how long what it makes
+    /// lives, are the settings in force.
     pub fn new(
         core: Core,
         ledger: Ledger,
         sessions: Arc<Sessions>,
         keys: TokenKeys,
-        authorizer: Box<dyn Authorizer>,
-        lifetimes: Lifetimes,
+        frozen: bool,
     ) -> Self {
         let gate = tokio::sync::Mutex::default();
         let ledger = RwLock::new(ledger);
-        Self { core, gate, ledger, sessions, keys, authorizer, lifetimes }
+        Self { core, gate, ledger, sessions, keys, frozen: AtomicBool::new(frozen) }
     }
 
     /// Sessions and live tokens.
@@ -170,8 +173,7 @@ impl Trust {
         events.tell_owner(Event::PendingResolved { pending, state });
     }
 
-    /// Tells each holder of a struck token that it is dead.
-    /// Tells each holder; gives back which tokens those were.
+    /// Tells each holder of a struck token that it is dead; gives back which tokens those were.
     fn tell_struck(&self, struck: Vec<(TokenId, SessionId)>, reason: &'static str) -> Vec<TokenId> {
         let tell = |(jti, holder): (TokenId, SessionId)| {
             let revoked = Event::TokenRevoked { jti: jti.clone(), reason };
@@ -179,6 +181,25 @@ impl Trust {
             jti
         };
         struck.into_iter().map(tell).collect()
+    }
+
+    fn lifetimes(&self) -> Lifetimes {
+        self.core.settings.now().into()
+    }
+
+    /// The window an approval gets: the tables', within the owner's longest.
+    fn window(
+        &self,
+        picker: Picker,
+        class: Provenance,
+        verbs: VerbSet,
+        asked: Option<TrustWindow>,
+    ) -> TrustWindow {
+        let longest = TrustWindow::Custom { ms: self.core.settings.now().max_trust_window_ms };
+        match choose_window(picker, class, verbs, asked) {
+            TrustWindow::UntilRevoked => TrustWindow::UntilRevoked,
+            window => window.shorter(longest),
+        }
     }
 
     fn now(&self) -> Timestamp {

@@ -214,6 +214,12 @@ impl Sessions {
         mine.len()
     }
 
+    /// Ends every session, and so every token; says how many of each there were.
+    pub fn clear(&self) -> (usize, usize) {
+        let ended = std::mem::take(&mut *self.write());
+        (ended.stays.len(), ended.tokens.len())
+    }
+
     /// How many sessions and tokens are held.
     pub fn count(&self) -> (usize, usize) {
         let inner = self.read();

@@ -38,7 +38,7 @@ pub use memory::MemorySink;
 pub use read::{Line, LogReader, ReadError, tail};
 pub use record::Record;
 pub use recover::AuditOpenError;
-pub use verify::{BadLine, VerifyReport, verify};
+pub use verify::{BadLine, TailReport, VerifyReport, verify, verify_tail};
 
 use crate::ids::EventId;
 

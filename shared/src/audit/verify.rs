@@ -1,11 +1,12 @@
 //! Walks the chain from its first line to its last, with nothing but the files.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::files::{Forwards, days};
+use super::files::{Backwards, Forwards, days, whole_length};
 use super::line::{Head, check};
 
 /// What a walk over the log found.
@@ -69,6 +70,52 @@ pub fn verify(dir: &Path) -> io::Result<VerifyReport> {
         break;
     }
     report.head = (head.seq > 0).then_some(head);
+    Ok(report)
+}
+
+/// What a look at the end of the log found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailReport {
+    /// How many lines are good and follow one another, from the last one back.
+    pub events: u64,
+    /// The first that is not, from the last one back.
+    pub first_bad: Option<String>,
+}
+
+/// Verifies the last `most` lines of the log in `dir`: each by itself, and that it follows the one
+/// before it. A log that is being written to may be looked at.
+///
+/// # Errors
+/// When the folder or a file cannot be read at all.
+pub fn verify_tail(dir: &Path, most: u64) -> io::Result<TailReport> {
+    let mut report = TailReport { events: 0, first_bad: None };
+    let mut after: Option<(u64, String)> = None;
+    for day in days(dir)?.iter().rev() {
+        let mut file = File::open(dir.join(day.file_name()))?;
+        let end = whole_length(&mut file)?;
+        let mut lines = Backwards::new(file, end);
+        while let Some(line) = lines.next_line()? {
+            let link = match check(&line) {
+                Ok(link) => link,
+                Err(fault) => {
+                    report.first_bad = Some(format!("{}: {fault}", day.file_name()));
+                    return Ok(report);
+                }
+            };
+            let follows =
+                |(seq, prev): &(u64, String)| *seq == link.head.seq + 1 && *prev == link.head.hash;
+            if after.as_ref().is_some_and(|after| !follows(after)) {
+                let what = format!("no event follows event {}", link.head.seq);
+                report.first_bad = Some(format!("{}: {what}", day.file_name()));
+                return Ok(report);
+            }
+            report.events += 1;
+            if report.events >= most {
+                return Ok(report);
+            }
+            after = Some((link.head.seq, link.prev));
+        }
+    }
     Ok(report)
 }
 

@@ -4,29 +4,23 @@
 
 pub mod agents;
 pub mod audit;
+pub mod doctor;
+
 pub mod exposure;
 pub mod ledger;
 pub mod mesh;
 pub mod pending;
+pub mod settings;
 pub mod sources;
 pub mod status;
 
 use axum::http::StatusCode;
-use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
+use plexus_shared::audit::AuditUnavailable;
 use plexus_shared::model::denial::{Code, Denial};
 
-use super::Services;
 use super::error::Failure;
 
-/// Records that someone showed a wrong key, or none.
-pub(super) fn record_failure(services: &Services) -> Result<(), Denial> {
-    let record = Record::new(EventType::AuthFailed)
-        .outcome(RecordOutcome::Denied)
-        .detail(&serde_json::json!({"at": "admin"}));
-    services.core.audit.append(record).map(|_| ()).map_err(unrecorded)
-}
-
-fn unrecorded(unavailable: AuditUnavailable) -> Denial {
+pub(super) fn unrecorded(unavailable: AuditUnavailable) -> Denial {
     tracing::error!(%unavailable, "a request was refused because it could not be recorded");
     Denial::internal("the audit log can't be written, so nothing was changed")
 }

@@ -28,6 +28,9 @@ pub async fn show(State(services): State<Services>, _: Owner) -> axum::Json<Valu
         "pending": services.trust.waiting().len(),
         "sessions": sessions,
         "tokens": tokens,
+        "frozen": services.trust.is_frozen(),
+        "policy": services.core.settings.now().policy,
+        "reach": services.reach,
         "mesh": services.mesh.view(),
         "audit": {"writable": services.core.audit.is_available(), "seq": services.core.audit.head().seq},
     }))

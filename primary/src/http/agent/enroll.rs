@@ -1,5 +1,6 @@
 //! `POST /agents/enroll`: a one-time code for a durable credential.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,6 +11,8 @@ use serde_json::json;
 use crate::http::Services;
 use crate::http::error::{Failure, Framing};
 use crate::http::extract::{MAX_BODY, read_json};
+use crate::http::limits::Peer;
+use crate::limits::Door;
 use crate::trust::EnrollError;
 
 #[derive(Deserialize)]
@@ -20,6 +23,7 @@ struct Redeem {
 /// Redeems a code.
 pub async fn redeem(
     State(services): State<Services>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
@@ -33,6 +37,17 @@ pub async fn redeem(
         Ok(enrolled) => {
             let body = axum::Json(json!({"pat": enrolled.pat, "agentId": enrolled.agent}));
             Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
+        }
+        Err(
+            error @ (EnrollError::UnknownCode
+            | EnrollError::CodeExpired
+            | EnrollError::CodeConsumed),
+        ) => {
+            let peer = peer.map(|Extension(peer)| peer);
+            match services.limits.failed(&services.core, peer, Door::Enrollment) {
+                Some(limited) => Err(limited.framed(Framing::Enroll)),
+                None => Ok(refuse(error)),
+            }
         }
         Err(error) => Ok(refuse(error)),
     }

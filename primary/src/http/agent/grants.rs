@@ -72,6 +72,7 @@ pub async fn request(
 ) -> Result<Response, Failure> {
     let named = session_header(&headers).or(body.session_id.as_deref());
     let session = services.trust.session(named)?;
+    services.limits.request(&services.core, &session.agent, true)?;
     let bad = |message: String| Failure::malformed(StatusCode::BAD_REQUEST, message);
     if body.grants.is_empty() || body.grants.len() > MAX_ASKED {
         return Err(bad(format!("name 1 to {MAX_ASKED} capabilities in \"grants\"")));

@@ -1,10 +1,10 @@
 //! `POST /link/handshake` and `GET /manifest`: a session, and everything it can see.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{InvalidId, SessionId};
 use plexus_shared::model::denial::{Code, Denial};
@@ -17,6 +17,8 @@ use super::well_known::gateway;
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::{MAX_BODY, bearer, is_key, read_json};
+use crate::http::limits::Peer;
+use crate::limits::Door;
 use crate::trust::sessions::Session;
 
 /// The longest client description that is kept, in bytes of JSON.
@@ -35,12 +37,31 @@ struct Hello {
 /// through to the body.
 pub async fn open(
     State(services): State<Services>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
+    let peer = peer.map(|Extension(peer)| peer);
+    let refuse = |door, message: &str| {
+        let refusal: Failure = Denial::new(Code::SessionExpired, message).into();
+        services.limits.failed(&services.core, peer, door).unwrap_or(refusal)
+    };
+    // A bearer is always taken for an agent's own credential; it never falls through to the body.
+    let agent = match bearer(&headers).map(|pat| services.trust.recognise(pat)) {
+        Some(Some(agent)) => Some(agent),
+        Some(None) => {
+            let message = "this is not a live agent credential; send Authorization: Bearer \
+                           plx_agent_…, or enroll with a new code from the owner";
+            return Err(refuse(Door::Handshake, message));
+        }
+        None => None,
+    };
+    if let Some(agent) = &agent {
+        services.limits.request(&services.core, agent, true)?;
+    }
     let hello = read_hello(&headers, body).await?;
-    let session = match (bearer(&headers), hello.connection_key) {
-        (Some(pat), _) => services.trust.handshake(pat, hello.client)?,
+    let session = match (agent, hello.connection_key) {
+        (Some(agent), _) => services.trust.handshake(agent, hello.client)?,
         (None, Some(key)) if is_key(&services, &key) => {
             let agent = hello.client.get("agentId").and_then(Value::as_str).map(str::parse);
             let agent = agent.transpose().map_err(|error: InvalidId| {
@@ -48,11 +69,7 @@ pub async fn open(
             })?;
             services.trust.owner_handshake(agent, hello.client)?
         }
-        (None, Some(_)) => {
-            crate::http::admin::record_failure(&services)?;
-            let message = "this is not the owner's key";
-            return Err(Denial::new(Code::SessionExpired, message).into());
-        }
+        (None, Some(_)) => return Err(refuse(Door::Owner, "this is not the owner's key")),
         (None, None) => {
             let message = "send Authorization: Bearer plx_agent_…; without one, enroll first";
             return Err(Denial::new(Code::SessionExpired, message).into());

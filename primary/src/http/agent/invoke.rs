@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use plexus_shared::admit::Liveness;
 use plexus_shared::ids::CorrelationId;
 use plexus_shared::invoke::{Call, DEFAULT_DEADLINE};
 use plexus_shared::model::denial::{Code, Denial, Links};
@@ -40,10 +41,24 @@ pub async fn call(
 ) -> Result<Response, Failure> {
     let framed = |failure: Failure| failure.framed(Framing::Invoke);
     let token = bearer(&headers).map(|bearer| services.trust.keys().verify(bearer));
+    let session = session_header(&headers).map(|id| services.trust.session(Some(id)));
+    let caller = match (&token, &session) {
+        (Some(Ok(token)), _) => {
+            let live = services.trust.sessions().check(token, services.core.now()).is_ok();
+            Some((token.agent().clone(), live))
+        }
+        (None, Some(Ok(session))) => Some((session.agent.clone(), true)),
+        _ => None,
+    };
+    if let Some((agent, live)) = &caller {
+        services.limits.request(&services.core, agent, *live).map_err(framed)?;
+    }
     // Only who has a token of ours may make this gateway hold a large body.
     let limit = if matches!(token, Some(Ok(_))) { MAX_INVOKE_BODY } else { MAX_BODY };
     let bytes = read_json(&headers, body, limit).await.map_err(framed)?;
     let request = read(&bytes).map_err(framed)?;
+    let place = caller.map(|(agent, _)| services.limits.place(&services.core, &agent));
+    let _place = place.transpose().map_err(framed)?;
     let call = Call {
         id: request.id,
         input: request.input.map_or_else(Input::none, Input::new),
@@ -51,7 +66,6 @@ pub async fn call(
         idempotency_key: request.idempotency_key,
         deadline: DEFAULT_DEADLINE,
     };
-    let session = session_header(&headers).map(|id| services.trust.session(Some(id)));
     let mut reply = match (token, session) {
         (Some(Ok(token)), _) => services.calls.with_token(token, call).await,
         (Some(Err(_)), _) => {

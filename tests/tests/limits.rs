@@ -1,0 +1,314 @@
+//! Who asks too much is told when to come back, and no one else notices; what the owner sets holds at
+//! once; what the owner stops stays stopped.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+
+use plexus_shared::transport::http::{Ask, Method};
+use plexus_tests::{PATIENCE, Primary, Stage, all, body};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+/// Sends a request with these headers; the status, `Retry-After` and the JSON that came back.
+fn raw(primary: &Primary, line: &str, headers: &str) -> (u16, Option<u64>, Value) {
+    let address = primary.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request =
+        format!("{line} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let wait = head
+        .lines()
+        .find_map(|line| line.to_lowercase().strip_prefix("retry-after: ")?.parse().ok());
+    (status, wait, serde_json::from_str(text).unwrap_or_default())
+}
+
+async fn rows(primary: &Primary, kind: &str) -> Vec<Value> {
+    let audit = primary.get(&format!("audit?type={kind}&limit=500")).await;
+    audit["events"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_costs_the_guesser_alone_and_the_log_stays_short() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    let wrong = format!("X-Plexus-Connection-Key: plx_live_{}\r\n", "0".repeat(64));
+    for _ in 0..5 {
+        let (status, _, answer) = raw(&primary, "GET /admin/api/status", &wrong);
+        assert_eq!((status, &answer["error"]["code"]), (401, &json!("session_expired")));
+    }
+    for _ in 0..50 {
+        let (status, wait, answer) = raw(&primary, "GET /admin/api/status", &wrong);
+        assert_eq!((status, &answer["error"]["code"]), (429, &json!("rate_limited")));
+        assert!(wait.is_some_and(|wait| (1..=300).contains(&wait)), "{wait:?}");
+        // The owner, from the same address, is let in all the while.
+        assert_eq!(primary.get("status").await["frozen"], false);
+    }
+    let rows = rows(&primary, "auth.failed").await;
+    assert!((1..=10).contains(&rows.len()), "{} rows", rows.len());
+    // Another door is another matter: a right PAT was never counted, and wrong ones are by themselves.
+    let ada = primary.agent("ada", &[]).await;
+    let bad =
+        format!("Authorization: Bearer plx_agent_{}\r\nContent-Length: 0\r\n", "0".repeat(64));
+    for n in 0..8 {
+        let (status, ..) = raw(&primary, "POST /link/handshake", &bad);
+        assert_eq!(status, if n < 5 { 401 } else { 429 });
+    }
+    assert!(!primary.handshake(&ada.pat).await.0.is_empty());
+    let guess = json!({"code": format!("plx_enroll_{}", "0".repeat(64))});
+    for n in 0..7 {
+        let ask = Ask::with_body(Method::POST, "/agents/enroll", &guess);
+        let answer = primary.send(ask).await.unwrap();
+        let code = body(&answer)["error"]["code"].clone();
+        assert_eq!(code, if n < 5 { "unknown_code" } else { "rate_limited" });
+    }
+    primary.agent("bob", &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_agents_flood_is_its_own_and_what_the_owner_sets_holds_at_once() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let (ada, bob) = (primary.agent("ada", &[]).await, primary.agent("bob", &[]).await);
+    let (code, said) = stage
+        .plexus(&["settings", "set", "rateLimits.burst=5", "rateLimits.requestsPerSecond=1"])
+        .await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("rateLimits.burst=5"), "{said}");
+    let token = ada.token("notes.file.read").await;
+    let input = json!({"path": "a.txt"});
+    let answers = all((0..12).map(|_| ada.invoke(&token, "notes.file.read", &input))).await;
+    let limited: Vec<_> = answers.iter().filter(|(status, _)| *status == 429).collect();
+    assert!(limited.len() >= 5 && limited.len() < 12, "{} of 12", limited.len());
+    let (_, refused) = limited[0];
+    assert_eq!(
+        (&refused["ok"], &refused["error"]["code"]),
+        (&json!(false), &json!("rate_limited"))
+    );
+    let bearer = format!("X-Plexus-Session: {}\r\n", ada.session);
+    let (status, wait, _) = raw(&primary, "GET /manifest", &bearer);
+    assert_eq!((status, wait), (429, Some(1)));
+    assert_eq!(bob.get("/manifest").await.0, 200, "another agent does not notice");
+    let (code, _) = stage
+        .plexus(&["settings", "set", "rateLimits.burst=", "rateLimits.requestsPerSecond="])
+        .await;
+    assert_eq!(code, 0);
+    assert_eq!(rows(&primary, "settings.change").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agents_calls_under_way_are_bounded() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    std::fs::write(stage.path("notes/big.txt"), "x".repeat(900_000)).unwrap();
+    let ada = primary.agent("ada", &[]).await;
+    let token = ada.token("notes.file.read").await;
+    let (code, said) = stage.plexus(&["settings", "set", "rateLimits.concurrentCalls=1"]).await;
+    assert_eq!(code, 0, "{said}");
+    let input = json!({"path": "big.txt"});
+    let mut crowded = 0;
+    for _ in 0..20 {
+        let answers = all((0..8).map(|_| ada.invoke(&token, "notes.file.read", &input))).await;
+        assert!(answers.iter().all(|(status, _)| [200, 429].contains(status)), "{answers:?}");
+        assert!(answers.iter().any(|(status, _)| *status == 200));
+        crowded += answers.iter().filter(|(status, _)| *status == 429).count();
+    }
+    assert!(crowded > 0, "eight at once never met");
+    assert_eq!(ada.invoke(&token, "notes.file.read", &input).await.0, 200, "places come back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_checked_whole_and_decide_from_then_on() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let ada = primary.agent("ada", &[]).await;
+    for wrong in
+        ["policy=auto-approve", "policy=yes", "tokenLifetime=1", "sessionLifetimeMs=9999999"]
+    {
+        let (code, _) = stage.plexus(&["settings", "set", wrong]).await;
+        assert_eq!(code, 2, "{wrong}");
+    }
+    assert!(!stage.path("home/auth-config.json").exists());
+    let (code, _) =
+        stage.plexus(&["settings", "set", "policy=confirm-all", "maxTrustWindowMs=60000"]).await;
+    assert_eq!(code, 0);
+    let (_, asked) = ada.ask(&json!({"notes.file.read": "allow"})).await;
+    let id = asked["pendingId"].as_str().unwrap_or_else(|| panic!("{asked}"));
+    let answer = json!({"action": "approve", "trustWindow": {"kind": "7d"}});
+    primary.post(&format!("pending/{id}"), &answer).await;
+    let grants = primary.get("grants").await;
+    assert_eq!(grants["grants"][0]["trustWindow"], json!({"kind": "custom", "ms": 60_000}));
+    primary.running.stop(PATIENCE).await.unwrap();
+    let again = stage.primary().await;
+    assert_eq!(again.get("settings").await["settings"]["policy"], "confirm-all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_owners_that_can_not_be_ends_the_start_by_its_path() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.running.stop(PATIENCE).await.unwrap();
+    for (file, text, path) in [
+        ("auth-config.json", r#"{"rateLimits": {"burst": "many"}}"#, "rateLimits.burst"),
+        ("network.json", r#"{"listen": ["0.0.0.0:0"], "tls": false}"#, "tls"),
+    ] {
+        let place = stage.path(&format!("home/{file}"));
+        std::fs::write(&place, text).unwrap();
+        std::fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let (code, _) =
+            stage.plexus(&["serve", "--port", "0", "--mesh-listen", "127.0.0.1:0"]).await;
+        assert_eq!(code, 6, "{file}");
+        let log = stage.log("plexus");
+        assert!(log.contains(&format!("{file}: {path}: ")), "{log}");
+        let (code, said) = stage.plexus(&["doctor"]).await;
+        assert_eq!(code, 6, "{said}");
+        std::fs::remove_file(place).unwrap();
+    }
+    let (code, said) = stage.plexus(&["doctor"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("no gateway is running"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_a_running_gateway_well_and_a_cut_log_ill() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let checks = primary.get("doctor").await["checks"].clone();
+    let ids: Vec<_> =
+        checks.as_array().unwrap().iter().map(|check| check["id"].as_str().unwrap()).collect();
+    for id in [
+        "audit.writable",
+        "audit.chain",
+        "store.writable",
+        "ports",
+        "mesh.listen",
+        "sources",
+        "clock",
+        "disk",
+    ] {
+        assert!(ids.contains(&id), "{id} in {ids:?}");
+    }
+    let (code, said) = stage.plexus(&["doctor"]).await;
+    assert_eq!(code, 0, "{said}");
+    primary.running.stop(PATIENCE).await.unwrap();
+    let day = std::fs::read_dir(stage.path("home/audit")).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&day).unwrap();
+    std::fs::write(&day, text.replacen("notes", "votes", 1)).unwrap();
+    let (code, said) = stage.plexus(&["doctor"]).await;
+    assert_eq!(code, 6, "{said}");
+    assert!(said.contains("FAIL  audit.chain"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_gateway_refuses_every_agent_across_a_restart_until_it_is_resumed() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let ada = primary.agent("ada", &[]).await;
+    let token = ada.token("notes.file.read").await;
+    let write = json!({"notes.file.write": {"decision": "allow", "verbs": ["write"]}});
+    assert!(ada.ask(&write).await.1["pendingId"].is_string());
+    let (code, said) = stage.plexus(&["panic"]).await;
+    assert_eq!(code, 0, "{said}");
+    let read = json!({"path": "a.txt"});
+    let refused = |(status, answer): &(u16, Value)| {
+        assert_eq!((*status, &answer["error"]["code"]), (503, &json!("source_unavailable")));
+        assert!(answer["error"]["message"].as_str().unwrap().contains("frozen"), "{answer}");
+    };
+    refused(&ada.invoke(&token, "notes.file.read", &read).await);
+    refused(&ada.ask(&json!({"notes.file.read": "allow"})).await);
+    refused(&ada.get("/manifest").await);
+    assert_eq!(primary.handshake(&ada.pat).await.1["error"]["code"], "source_unavailable");
+    assert_eq!(primary.get("pending").await["pending"], json!([]));
+    let status = primary.get("status").await;
+    assert_eq!(
+        (&status["frozen"], &status["tokens"], &status["sessions"]),
+        (&json!(true), &json!(0), &json!(0))
+    );
+    primary.running.stop(PATIENCE).await.unwrap();
+    let primary = stage.primary().await;
+    assert_eq!(primary.handshake(&ada.pat).await.1["error"]["code"], "source_unavailable");
+    let (code, said) = stage.plexus(&["resume"]).await;
+    assert_eq!(code, 0, "{said}");
+    let (session, _) = primary.handshake(&ada.pat).await;
+    let back = plexus_tests::Agent { url: primary.url.clone(), pat: ada.pat.clone(), session };
+    let token = back.token("notes.file.read").await;
+    assert_eq!(back.invoke(&token, "notes.file.read", &read).await.0, 200);
+    let frozen: Vec<_> = rows(&primary, "settings.change").await;
+    assert_eq!(frozen.len(), 2, "{frozen:?}");
+}
+
+/// An address of this machine that others could reach; none is asked for.
+fn reachable() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_can_reach_speaks_tls_alone() {
+    let Some(address) = reachable() else {
+        return eprintln!("skipped: this machine has no address but loopback");
+    };
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    let network = json!({"listen": [format!("{address}:0")]});
+    let said = primary.post("network", &network).await;
+    assert!(said["note"].as_str().unwrap().contains("restart"), "{said}");
+    primary.running.stop(PATIENCE).await.unwrap();
+    let primary = stage.primary().await;
+    let reach = primary.get("status").await["reach"].clone();
+    let url = reach["urls"][1].as_str().unwrap();
+    let authority = url.strip_prefix("https://").unwrap();
+    let fingerprint = reach["tlsFingerprint"].as_str().unwrap();
+    let log = stage.log("plexus");
+    assert!(log.contains("OTHER MACHINES CAN REACH") && log.contains(fingerprint), "{log}");
+    assert!(primary.url.starts_with("http://127.0.0.1:"));
+
+    // In the clear there is nothing to be heard.
+    let mut plain = TcpStream::connect(authority).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.write_all(b"GET /.well-known/plexus HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut heard = Vec::new();
+    let _ = plain.read_to_end(&mut heard);
+    assert!(!heard.starts_with(b"HTTP"), "{heard:?}");
+
+    // Over TLS, believing that certificate alone, for that address.
+    let pem = stage.path("home/tls-certificate.pem");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_file(pem).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    for (host, expected) in [(authority, "200"), ("evil.example", "403")] {
+        let stream = tokio::net::TcpStream::connect(authority).await.unwrap();
+        let mut stream = connector.connect(address.into(), stream).await.unwrap();
+        let request = format!(
+            "GET /.well-known/plexus HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{answer}");
+    }
+}
