@@ -9,7 +9,7 @@ use std::time::Duration;
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::NodeKey;
 use plexus_shared::admit::token::TokenKeys;
-use plexus_shared::audit::{AuditLog, AuditOpenError, Tier};
+use plexus_shared::audit::{AuditLog, AuditOpenError, DEFAULT_KEEP_DAYS, Tier};
 use plexus_shared::clock::{Clock, SystemClock};
 use plexus_shared::invoke::Pipeline;
 use plexus_shared::model::exposure::ExposureRules;
@@ -118,6 +118,7 @@ impl App {
         let opened = open_ground(&state)?;
         let keys = Keys::load(&state)?;
         let (core, mut kept) = lay_ground(opened).await?;
+        core.audit.begin(keys.node.clone(), DEFAULT_KEEP_DAYS);
         let sessions = Arc::new(Sessions::default());
         let trust = Trust::new(
             core.clone(),
@@ -178,6 +179,9 @@ impl App {
         // Calls have ended: now the tunnels may.
         end_tunnels.send_replace(true);
         tasks.join_all().await;
+        if let Err(error) = self.services.core.audit.seal() {
+            tracing::error!(%error, "the end of the audit log is not signed");
+        }
         // The file says where a gateway runs; none does any more.
         let _ = std::fs::remove_file(self.state.join(RUNTIME));
     }
@@ -278,7 +282,7 @@ async fn keep_revision(services: Services, mut stop: watch::Receiver<bool>) {
 struct Keys {
     connection: Credential,
     token: Zeroizing<[u8; 32]>,
-    node: NodeKey,
+    node: Arc<NodeKey>,
 }
 
 impl Keys {
@@ -308,12 +312,13 @@ impl Keys {
         let connection = connection_key(state, &or_make(state, CONNECTION_KEY, fresh_key)?)?;
         let token = token_secret(state, &or_make(state, TOKEN_SECRET, fresh_secret)?)?;
         let node = node_identity(state, &or_make(state, NODE_IDENTITY, fresh_secret)?)?;
+        let node = Arc::new(node);
         Ok(Self { connection, token, node })
     }
 }
 
 const TOKEN_SECRET: &str = "token-secret";
-const NODE_IDENTITY: &str = "node-identity";
+pub(crate) const NODE_IDENTITY: &str = "node-identity";
 
 fn connection_key(state: &StateDir, text: &str) -> Result<Credential, StartError> {
     Credential::parse(CredentialKind::ConnectionKey, text).ok_or_else(|| {
