@@ -27,6 +27,7 @@ use crate::http::{Inner, Services, router, serve};
 use crate::mesh::acceptor::{self, ListenError};
 use crate::mesh::{self, Mesh};
 use crate::sources::Sources;
+use crate::store::audit_index::{AUDIT_INDEX, AuditIndex};
 use crate::store::rows::CursorRow;
 use crate::store::{Change, Kept, Store, StoreError};
 use crate::trust::authorizer::ConfirmRisky;
@@ -117,7 +118,7 @@ impl App {
         // Read before anything is made: what is damaged ends the start with the folder untouched.
         let opened = open_ground(&state)?;
         let keys = Keys::load(&state)?;
-        let (core, mut kept) = lay_ground(opened).await?;
+        let (core, mut kept) = lay_ground(&state, opened).await?;
         core.audit.begin(keys.node.clone(), DEFAULT_KEEP_DAYS);
         let sessions = Arc::new(Sessions::default());
         let trust = Trust::new(
@@ -229,6 +230,7 @@ fn open_ground(state: &StateDir) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kep
 
 /// Brings the log and the store each up to what the other says.
 async fn lay_ground(
+    state: &StateDir,
     (clock, audit, store, mut kept): (Arc<dyn Clock>, AuditLog, Store, Kept),
 ) -> Result<(Core, Kept), StartError> {
     mesh::recover_cursors(audit.folder(), audit.head().seq, &mut kept)?;
@@ -237,14 +239,27 @@ async fn lay_ground(
     store.commit(changes).await?;
     let rules = ExposureRules::new(std::mem::take(&mut kept.rules));
     let registry = Arc::new(Registry::new(kept.revision, rules));
+    let audit_index = index(state, &audit);
     let core = Core {
         registry,
         store: Arc::new(store),
         audit: Arc::new(audit),
+        audit_index,
         clock,
         exposure_gate: Arc::default(),
     };
     Ok((core, kept))
+}
+
+/// The log can do without.
+fn index(state: &StateDir, audit: &AuditLog) -> Option<Arc<AuditIndex>> {
+    match AuditIndex::start(&state.join(AUDIT_INDEX), audit) {
+        Ok(index) => Some(Arc::new(index)),
+        Err(error) => {
+            tracing::error!(%error, "the audit log is not indexed");
+            None
+        }
+    }
 }
 
 async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {

@@ -7,6 +7,7 @@ use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::source::registry::Registry;
 
 use crate::store::Store;
+use crate::store::audit_index::AuditIndex;
 
 /// What there is to call, what survives, what is recorded, and the time.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct Core {
     pub store: Arc<Store>,
     /// What is recorded.
     pub audit: Arc<AuditLog>,
+    /// What finds it again; without one the files are read.
+    pub audit_index: Option<Arc<AuditIndex>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Held by whoever reads the exposure rules to write them anew.
