@@ -9,7 +9,7 @@ use std::time::Duration;
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::NodeKey;
 use plexus_shared::admit::token::TokenKeys;
-use plexus_shared::audit::{AuditLog, AuditOpenError, Tier};
+use plexus_shared::audit::{AuditLog, AuditOpenError, DEFAULT_KEEP_DAYS, Tier};
 use plexus_shared::clock::{Clock, SystemClock};
 use plexus_shared::invoke::Pipeline;
 use plexus_shared::model::exposure::ExposureRules;
@@ -35,6 +35,7 @@ use crate::network;
 use crate::reach::{addresses, open_up, warnings, wire_up};
 use crate::settings::{self, InForce, Settings, SettingsError};
 use crate::sources::Sources;
+use crate::store::audit_index::{AUDIT_INDEX, AuditIndex};
 use crate::store::rows::CursorRow;
 use crate::store::{Change, Kept, Store, StoreError};
 use crate::trust::Trust;
@@ -146,7 +147,10 @@ impl App {
         let opened = open_ground(&state)?;
         let keys = Keys::load(&state)?;
         let sessions = Arc::new(Sessions::default());
-        let (core, mut kept) = lay_ground(opened, sessions.clone(), settings).await?;
+        let (core, mut kept) = lay_ground(&state, opened, sessions.clone(), settings).await?;
+        let keep =
+            core.settings.now().audit_retention_days.and_then(|days| u32::try_from(days).ok());
+        core.audit.begin(keys.node.clone(), keep.unwrap_or(DEFAULT_KEEP_DAYS));
         let trust = Arc::new(Trust::new(
             core.clone(),
             Ledger::new(&mut kept),
@@ -218,6 +222,9 @@ impl App {
         // Calls have ended: now the tunnels may.
         end_tunnels.send_replace(true);
         tasks.join_all().await;
+        if let Err(error) = self.services.core.audit.seal() {
+            tracing::error!(%error, "the end of the audit log is not signed");
+        }
         // The file says where a gateway runs; none does any more.
         let _ = std::fs::remove_file(self.state.join(RUNTIME));
     }
@@ -265,6 +272,7 @@ fn open_ground(state: &StateDir) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kep
 
 /// Brings the log and the store each up to what the other says.
 async fn lay_ground(
+    state: &StateDir,
     (clock, audit, store, mut kept): (Arc<dyn Clock>, AuditLog, Store, Kept),
     sessions: Arc<Sessions>,
     settings: Settings,
@@ -276,11 +284,13 @@ async fn lay_ground(
     let rules = ExposureRules::new(std::mem::take(&mut kept.rules));
     let registry = Arc::new(Registry::new(kept.revision, rules));
     let events = Arc::new(Events::new(registry.clone(), sessions, clock.clone()));
+    let audit_index = index(state, &audit);
     let core = Core {
         registry,
         events,
         store: Arc::new(store),
         audit: Arc::new(audit),
+        audit_index,
         clock,
         settings: InForce::new(settings),
         exposure_gate: Arc::default(),
@@ -292,6 +302,17 @@ async fn lay_ground(
 async fn end_streams(events: Arc<Events>, mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
     events.close();
+}
+
+/// The log can do without.
+fn index(state: &StateDir, audit: &AuditLog) -> Option<Arc<AuditIndex>> {
+    match AuditIndex::start(&state.join(AUDIT_INDEX), audit) {
+        Ok(index) => Some(Arc::new(index)),
+        Err(error) => {
+            tracing::error!(%error, "the audit log is not indexed");
+            None
+        }
+    }
 }
 
 async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
@@ -331,7 +352,7 @@ async fn keep_revision(services: Services, mut stop: watch::Receiver<bool>) {
 struct Keys {
     connection: Credential,
     token: Zeroizing<[u8; 32]>,
-    node: NodeKey,
+    node: Arc<NodeKey>,
 }
 
 impl Keys {
@@ -361,12 +382,13 @@ impl Keys {
         let connection = connection_key(state, &or_make(state, CONNECTION_KEY, fresh_key)?)?;
         let token = token_secret(state, &or_make(state, TOKEN_SECRET, fresh_secret)?)?;
         let node = node_identity(state, &or_make(state, NODE_IDENTITY, fresh_secret)?)?;
+        let node = Arc::new(node);
         Ok(Self { connection, token, node })
     }
 }
 
 const TOKEN_SECRET: &str = "token-secret";
-const NODE_IDENTITY: &str = "node-identity";
+pub(crate) const NODE_IDENTITY: &str = "node-identity";
 
 fn connection_key(state: &StateDir, text: &str) -> Result<Credential, StartError> {
     Credential::parse(CredentialKind::ConnectionKey, text).ok_or_else(|| {

@@ -9,6 +9,7 @@ use plexus_shared::source::registry::Registry;
 use crate::events::Events;
 use crate::settings::InForce;
 use crate::store::Store;
+use crate::store::audit_index::AuditIndex;
 
 /// What there is to call, what survives, what is recorded, and the time.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Core {
     pub audit: Arc<AuditLog>,
     /// What happens, told as it happens.
     pub events: Arc<Events>,
+    /// What finds it again; without one the files are read.
+    pub audit_index: Option<Arc<AuditIndex>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The owner's settings.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use plexus_mesh_proto::close::CloseCode;
 use plexus_shared::admit::token::VerifiedToken;
 use plexus_shared::admit::{Binding, Liveness};
-use plexus_shared::audit::{AuditLog, AuditOpenError, Tier};
+use plexus_shared::audit::{AuditLog, AuditOpenError, DEFAULT_KEEP_DAYS, Tier};
 use plexus_shared::clock::{Clock, SystemClock, Timestamp};
 use plexus_shared::invoke::Pipeline;
 use plexus_shared::model::denial::{Code, Denial};
@@ -102,11 +102,12 @@ impl App {
         let sources = Sources::open(&config, &places.state)?;
         let state = State::open(&places.state)?;
         let joined = state.joined()?;
-        let key = state.node_key()?;
+        let key = Arc::new(state.node_key()?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let audit_dir = state.audit_dir()?;
         let dir = audit_dir.path().to_owned();
         let log = Arc::new(AuditLog::open(audit_dir, clock.clone(), Tier::Proxy)?);
+        log.begin(Arc::clone(&key), DEFAULT_KEEP_DAYS);
 
         // No rules yet: what is configured is offered, and the primary's owner decides what is shown.
         let registry = Arc::new(Registry::new(0, ExposureRules::default()));
@@ -141,6 +142,9 @@ impl App {
             }
         }
         self.dialer.close(CloseCode::ShuttingDown).await;
+        if let Err(error) = self.node.audit.log.seal() {
+            tracing::error!(%error, "the end of the audit log is not signed");
+        }
     }
 
     /// One attempt and, when it succeeds, the tunnel's whole life; `None` when this node is to stop.

@@ -78,22 +78,24 @@ impl Pipeline {
         }
     }
 
-    /// The second half: consumes the single use, dispatches, closes the record.
+    /// The second half: makes sure the log takes the call, consumes the single use, dispatches, closes
+    /// the record. A single use is never spent on a call that could not be recorded.
     pub async fn run(&self, admitted: Admitted) -> Reply {
         let Admitted { admission, bracket } = admitted;
         let id = admission.call().id.clone();
+        let verbs = admission.target().definition.grants;
+        let bracket = bracket.refine(|record| record.verbs(verbs));
+        let in_flight = if verbs.mutates() { bracket.start() } else { bracket.read_only() };
+        let in_flight = match in_flight {
+            Ok(in_flight) => in_flight,
+            Err(unavailable) => return unrecorded(id, &unavailable),
+        };
         let permit = match admission.permit(&*self.liveness) {
             Ok(permit) => permit,
-            Err(denial) => return refuse(id, denial, bracket),
-        };
-        let verbs = permit.target().definition.grants;
-        let bracket = bracket.refine(|record| record.verbs(verbs));
-        let in_flight = match verbs.mutates() {
-            false => bracket.read_only(),
-            true => match bracket.start() {
-                Ok(started) => started,
-                Err(unavailable) => return unrecorded(id, &unavailable),
-            },
+            Err(denial) => {
+                let recorded = in_flight.deny(&denial);
+                return reply(id, Err(denial), recorded);
+            }
         };
         let outcome = dispatch(permit).await;
         let recorded = in_flight.close(&outcome);
@@ -118,7 +120,7 @@ impl Admitted {
     pub fn replay(self, before: &Reply) -> Reply {
         let detail = json!({"replay": before.audit_id.as_ref().map(EventId::as_str)});
         let bracket = self.bracket.refine(|record| record.detail(&detail));
-        match bracket.read_only().close(&before.outcome) {
+        match bracket.read_only().and_then(|row| row.close(&before.outcome)) {
             Ok(_) => before.clone(),
             Err(unavailable) => unrecorded(before.id.clone(), &unavailable),
         }

@@ -1,20 +1,27 @@
 //! `plexus audit`: the record of everything that happened.
 
+mod export;
+mod filters;
+
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Subcommand;
-use clap::builder::PossibleValuesParser;
-use plexus_shared::audit::{Event, EventType, VerifyReport, verify as walk};
+use plexus_mesh_proto::identity::{NodeKey, PublicKey};
+use plexus_shared::audit::{Event, VerifyReport, verify_by};
 use plexus_shared::ids::AgentId;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
+use self::export::ExportArgs;
+use self::filters::Filters;
 use super::Exit;
-use super::client::{Client, read, segment};
+use super::client::{Client, read};
 use super::output::{Answer, Failure, Format, Layout, count, say, say_json};
 use super::units::clock;
+use crate::app::NODE_IDENTITY;
 use crate::config::{CONNECTION_KEY, home};
 
 /// Events asked for at a time.
@@ -29,6 +36,10 @@ const MAX_DETAIL: usize = 100;
 pub(super) enum AuditCommand {
     /// Show the newest events, oldest of them first.
     Tail(TailArgs),
+    /// Show the events that match, the newest first.
+    Query(QueryArgs),
+    /// Write the events that match to a file, oldest first, each the very line of the log.
+    Export(ExportArgs),
     /// Walk the whole log and check that no line was changed, moved or cut out.
     Verify(VerifyArgs),
 }
@@ -46,21 +57,28 @@ pub(super) struct TailArgs {
     /// How many events.
     #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
     lines: usize,
-    /// Only those of this agent.
-    #[arg(long)]
-    agent: Option<AgentId>,
-    /// Only those on this capability.
-    #[arg(long, value_name = "ID")]
-    capability: Option<String>,
-    /// Only those of this type: invoke, grant.allow, mesh.connect, …
-    #[arg(long = "type", value_name = "TYPE", value_parser = event_types(), hide_possible_values = true)]
-    kind: Option<String>,
-    /// Only those that ended so.
-    #[arg(long, value_parser = ["ok", "error", "denied"])]
-    outcome: Option<String>,
+    #[command(flatten)]
+    filters: Filters,
     /// Go on and show what happens, until interrupted.
     #[arg(short, long)]
     follow: bool,
+}
+
+/// `plexus audit query`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plexus audit query --agent claude --outcome denied --since 2026-06-01T00:00:00Z
+  plexus audit query --text 'notes.file.write budget' --limit 100 --json")]
+pub(super) struct QueryArgs {
+    #[command(flatten)]
+    filters: Filters,
+    /// How many events, at most 500.
+    #[arg(long, default_value_t = 50, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=500))]
+    limit: u16,
+    /// Only those before this one: the number that the page before ended with.
+    #[arg(long, value_name = "NUMBER")]
+    cursor: Option<u64>,
 }
 
 /// `plexus audit verify`
@@ -74,26 +92,42 @@ pub(super) struct VerifyArgs {
     online: bool,
 }
 
-fn event_types() -> PossibleValuesParser {
-    PossibleValuesParser::new(EventType::ALL.iter().map(|known| known.as_str()))
-}
-
 /// Runs `plexus audit …`.
 pub(super) async fn run(command: AuditCommand, format: Format) -> Result<Answer, Failure> {
     match command {
         AuditCommand::Tail(args) if args.follow => follow(&args, format).await,
         AuditCommand::Tail(args) => tail(&args).await,
+        AuditCommand::Query(args) => query(&args).await,
+        AuditCommand::Export(args) => export::run(&args).await,
         AuditCommand::Verify(args) if args.online => verify_online().await,
         AuditCommand::Verify(VerifyArgs { offline: _, online: _ }) => verify_offline(),
     }
 }
 
 async fn tail(args: &TailArgs) -> Result<Answer, Failure> {
-    let rows = newest(&Client::find()?, args, args.lines, 0).await?;
+    let rows = newest(&Client::find()?, args).await?;
     let lines: Vec<_> = rows.iter().map(|row| line(&row.event)).collect();
     let raw: Vec<_> = rows.into_iter().map(|row| row.raw).collect();
     let answer = Answer::new("audit.tail", json!({ "events": raw })).lines(lines);
     Ok(if raw.is_empty() { answer.note("there are no such events yet") } else { answer })
+}
+
+async fn query(args: &QueryArgs) -> Result<Answer, Failure> {
+    let cursor = args.cursor.map(|cursor| ("cursor", cursor));
+    let path = args.filters.path(usize::from(args.limit), cursor);
+    let (rows, next) = page(&Client::find()?, &path).await?;
+    let lines: Vec<_> = rows.iter().map(|row| line(&row.event)).collect();
+    let raw: Vec<_> = rows.into_iter().map(|row| row.raw).collect();
+    let mut data = json!({ "events": raw });
+    if let Some(next) = next {
+        data["nextCursor"] = json!(next);
+    }
+    let answer = Answer::new("audit.query", data).lines(lines);
+    Ok(match next {
+        _ if raw.is_empty() => answer.note("there are no such events"),
+        Some(next) => answer.note(format!("there may be more: --cursor {next}")),
+        None => answer,
+    })
 }
 
 /// An event, and the very document the gateway showed of it.
@@ -102,25 +136,23 @@ struct Row {
     raw: Value,
 }
 
-/// The newest events that `args` asks for: at most `most`, all after number `after`; oldest first.
-async fn newest(
-    client: &Client,
-    args: &TailArgs,
-    most: usize,
-    after: u64,
-) -> Result<Vec<Row>, Failure> {
+/// A page of events, and where the next one begins.
+async fn page(client: &Client, path: &str) -> Result<(Vec<Row>, Option<u64>), Failure> {
+    let page: Value = client.get(path).await?;
+    let events: Vec<Value> = read(&page["events"])?;
+    let row = |raw: Value| Ok(Row { event: read(&raw)?, raw });
+    let rows = events.into_iter().map(row).collect::<Result<_, Failure>>()?;
+    Ok((rows, page["nextCursor"].as_u64()))
+}
+
+/// The newest events that `args` asks for, oldest first.
+async fn newest(client: &Client, args: &TailArgs) -> Result<Vec<Row>, Failure> {
     let (mut rows, mut cursor) = (Vec::new(), None);
-    'pages: while rows.len() < most {
-        let page: Value = client.get(&query(args, (most - rows.len()).min(PAGE), cursor)).await?;
-        let events: Vec<Value> = read(&page["events"])?;
-        for raw in events {
-            let event: Event = read(&raw)?;
-            if event.seq <= after {
-                break 'pages;
-            }
-            rows.push(Row { event, raw });
-        }
-        cursor = page["nextCursor"].as_u64();
+    while rows.len() < args.lines {
+        let path = args.filters.path((args.lines - rows.len()).min(PAGE), cursor);
+        let (more, next) = page(client, &path).await?;
+        rows.extend(more);
+        cursor = next.map(|next| ("cursor", next));
         if cursor.is_none() {
             break;
         }
@@ -129,41 +161,33 @@ async fn newest(
     Ok(rows)
 }
 
-fn query(args: &TailArgs, limit: usize, cursor: Option<u64>) -> String {
-    let agent = args.agent.as_ref().map(ToString::to_string);
-    let asked = [
-        ("agent", agent),
-        ("capability", args.capability.clone()),
-        ("type", args.kind.clone()),
-        ("outcome", args.outcome.clone()),
-        ("cursor", cursor.map(|cursor| cursor.to_string())),
-    ];
-    let asked = asked.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    asked.fold(format!("audit?limit={limit}"), |query, (name, value)| {
-        format!("{query}&{name}={}", segment(&value))
-    })
+/// The events after number `seen`, in their order.
+async fn since(client: &Client, args: &TailArgs, seen: u64) -> Result<Vec<Row>, Failure> {
+    let (rows, _) = page(client, &args.filters.path(PAGE, Some(("after", seen)))).await?;
+    Ok(rows)
 }
 
 /// Shows what is there, then what comes, until interrupted or no one reads any more.
 async fn follow(args: &TailArgs, format: Format) -> Result<Answer, Failure> {
     let client = Client::find()?;
-    // Asked for one at least: the newest event says where to go on.
-    let mut rows = newest(&client, args, args.lines.max(1), 0).await?;
-    let mut seen = rows.last().map_or(0, |row| row.event.seq);
-    if args.lines == 0 {
-        rows.clear();
-    }
+    // Whatever it is, the newest event says where to go on.
+    let (newest_of_all, _) = page(&client, &Filters::default().path(1, None)).await?;
+    let mut rows = newest(&client, args).await?;
+    let last = |rows: &[Row]| rows.last().map(|row| row.event.seq);
+    let mut seen = last(&rows).max(last(&newest_of_all)).unwrap_or(0);
     let mut polls = tokio::time::interval(POLL);
     loop {
         if rows.iter().try_for_each(|row| show(row, format)).is_err() {
             return Ok(Answer::said());
         }
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(Answer::said()),
-            _ = polls.tick() => {}
+        if rows.len() < PAGE {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return Ok(Answer::said()),
+                _ = polls.tick() => {}
+            }
         }
-        rows = newest(&client, args, usize::MAX, seen).await?;
-        seen = rows.last().map_or(seen, |row| row.event.seq);
+        rows = since(&client, args, seen).await?;
+        seen = last(&rows).unwrap_or(seen);
     }
 }
 
@@ -209,7 +233,8 @@ async fn verify_online() -> Result<Answer, Failure> {
     let (files, events): (usize, u64) = (read(&data["files"])?, read(&data["events"])?);
     let bad: Option<Bad> = read(&data["firstBad"])?;
     let bad = bad.map(|bad| format!("{}:{}: {}", bad.file, bad.line, bad.reason));
-    Ok(tell(data, files, events, bad))
+    let signed = data["signedThrough"].as_u64();
+    Ok(tell(data, files, events, bad, signed))
 }
 
 fn verify_offline() -> Result<Answer, Failure> {
@@ -223,7 +248,7 @@ fn verify_offline() -> Result<Answer, Failure> {
     let mut data = json!(report);
     data["ok"] = json!(bad.is_none());
     data["folder"] = json!(folder.display().to_string());
-    let answer = tell(data, report.files, report.events, bad);
+    let answer = tell(data, report.files, report.events, bad, report.signed_through);
     Ok(match report.incomplete_bytes {
         0 => answer,
         n => answer.note(format!(
@@ -237,7 +262,7 @@ fn verify_offline() -> Result<Answer, Failure> {
 fn walk_in(home: &Path) -> Result<VerifyReport, Failure> {
     let folder = home.join("audit");
     if folder.is_dir() {
-        return walk(&folder).map_err(|error| {
+        return verify_by(&folder, own_key(home)?).map_err(|error| {
             let message = format!("cannot read the audit log in {}: {error}", folder.display());
             Failure::new(Exit::Failed, "failed", message)
         });
@@ -253,13 +278,41 @@ fn walk_in(home: &Path) -> Result<VerifyReport, Failure> {
     )))
 }
 
-fn tell(data: Value, files: usize, events: u64, bad: Option<String>) -> Answer {
+/// The key that signs here, when there is one yet.
+fn own_key(home: &Path) -> Result<Option<PublicKey>, Failure> {
+    let path = home.join(NODE_IDENTITY);
+    let unusable = |why: &dyn std::fmt::Display| {
+        let message = format!("{} can't be used: {why}", path.display());
+        Failure::new(Exit::Integrity, "integrity", message)
+    };
+    match std::fs::read_to_string(&path).map(Zeroizing::new) {
+        Ok(text) => {
+            let key = NodeKey::from_seed_hex(text.trim_end()).map_err(|error| unusable(&error))?;
+            Ok(Some(key.public()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+fn tell(
+    data: Value,
+    files: usize,
+    events: u64,
+    bad: Option<String>,
+    signed: Option<u64>,
+) -> Answer {
+    let signed = match signed {
+        Some(through) => format!("signed up to event {through}"),
+        None => "not signed yet".to_owned(),
+    };
     let answer = Answer::new("audit.verify", data);
     let events = count(usize::try_from(events).unwrap_or(usize::MAX), "event", "events");
     let files = count(files, "file", "files");
     match bad {
-        None => answer
-            .line(format!("the log is whole: {events} in {files}, each follows the one before")),
+        None => answer.line(format!(
+            "the log is whole: {events} in {files}, each follows the one before; {signed}"
+        )),
         Some(bad) => answer
             .line(format!("the log is NOT whole; good up to there: {events}"))
             .note(format!("{bad}; keep the file as it is and compare it with a backup"))

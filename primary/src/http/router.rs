@@ -85,6 +85,7 @@ fn admin_plane() -> Router<Services> {
         .route("/mesh/invite", post(admin::mesh::invite))
         .route("/mesh/join-token", post(admin::mesh::invite))
         .route("/audit", get(admin::audit::query))
+        .route("/audit/export", get(admin::audit::export))
         .route("/audit/verify", get(admin::audit::verify))
         .route("/settings", get(admin::settings::show).put(admin::settings::replace))
         .route("/network", get(admin::settings::network).post(admin::settings::set_network))

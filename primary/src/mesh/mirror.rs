@@ -97,7 +97,8 @@ fn recorded_there(event: EventType) -> bool {
         | EventType::MeshConnect
         | EventType::MeshDisconnect
         | EventType::SettingsChange
-        | EventType::KeyRotate => true,
+        | EventType::KeyRotate
+        | EventType::Checkpoint => true,
         EventType::Handshake
         | EventType::AgentEnroll
         | EventType::AgentConnect

@@ -60,7 +60,7 @@ struct Roster {
 /// The primary's end of the mesh.
 pub struct Mesh {
     core: Core,
-    node: NodeKey,
+    node: Arc<NodeKey>,
     tenant: Tenant,
     listen: SocketAddr,
     gate: tokio::sync::Mutex<()>,
@@ -73,7 +73,7 @@ pub struct Mesh {
 impl Mesh {
     /// The mesh as it was kept: every workload is mounted with what it last bore, and down until it
     /// dials in.
-    pub fn new(core: Core, node: NodeKey, listen: SocketAddr, kept: &mut Kept) -> Self {
+    pub fn new(core: Core, node: Arc<NodeKey>, listen: SocketAddr, kept: &mut Kept) -> Self {
         let cursors: BTreeMap<_, _> = kept.cursors.drain(..).collect();
         let mut catalogs: BTreeMap<_, _> = kept.catalogs.drain(..).collect();
         let now = core.now();

@@ -67,7 +67,19 @@ impl Bracket {
     }
 
     /// The call is about to be dispatched and changes nothing: its one row is written when it closes.
-    pub fn read_only(self) -> InFlight {
+    /// When the log is known not to take rows, this call's first row is written now after all: what
+    /// could not be recorded is not done.
+    ///
+    /// # Errors
+    /// When the log still cannot be written: then the call must not be dispatched.
+    pub fn read_only(self) -> Result<InFlight, AuditUnavailable> {
+        if !self.sink.is_available() {
+            return self.start();
+        }
+        Ok(self.unstarted())
+    }
+
+    fn unstarted(self) -> InFlight {
         InFlight { sink: self.sink, base: self.base, started: false, closed: false }
     }
 }
@@ -91,6 +103,20 @@ impl InFlight {
             }
             Err(denial) => base.outcome(RecordOutcome::Error).detail(&refusal(denial)),
         };
+        self.finish(row)
+    }
+
+    /// Records that the call was refused at the last gate, before anything was done.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn deny(mut self, denial: &Denial) -> Result<EventId, AuditUnavailable> {
+        self.closed = true;
+        let row = self.take_base().outcome(RecordOutcome::Denied).detail(&refusal(denial));
+        self.finish(row)
+    }
+
+    fn finish(&self, row: Record) -> Result<EventId, AuditUnavailable> {
         let row = if self.started { row.detail(&json!({"phase": "finished"})) } else { row };
         self.sink.append(row)
     }
@@ -189,7 +215,7 @@ mod tests {
     #[test]
     fn a_failed_read_leaves_one_row_with_its_code() {
         let sink = sink();
-        let call = bracket(&sink).read_only();
+        let call = bracket(&sink).read_only().unwrap();
         call.close(&Err(Denial::new(Code::TransportError, "no answer"))).unwrap();
         let expected = json!({"door": "agent", "code": "transport_error", "message": "no answer"});
         assert_eq!(shown(&sink.events()), [(Some(RecordOutcome::Error), expected)]);
@@ -199,7 +225,7 @@ mod tests {
     fn a_call_dropped_in_flight_leaves_a_row_that_says_so() {
         let sink = sink();
         drop(bracket(&sink).start().unwrap());
-        drop(bracket(&sink).read_only());
+        drop(bracket(&sink).read_only().unwrap());
         let cancelled = (
             Some(RecordOutcome::Error),
             json!({"door": "agent", "phase": "cancelled", "outcome": "unknown"}),
@@ -215,7 +241,23 @@ mod tests {
         let sink = sink();
         sink.set_available(false);
         assert!(bracket(&sink).start().is_err());
+        assert!(bracket(&sink).read_only().is_err(), "a read is no exception");
         sink.set_available(true);
         assert!(sink.events().is_empty());
+        drop(bracket(&sink).read_only().unwrap());
+        assert_eq!(sink.events().len(), 1, "no probe once it works again");
+    }
+
+    #[test]
+    fn a_started_call_refused_at_the_last_gate_leaves_its_second_row() {
+        let sink = sink();
+        let denial = Denial::new(Code::GrantRequired, "used before");
+        bracket(&sink).start().unwrap().deny(&denial).unwrap();
+        let second = &shown(&sink.events())[1];
+        assert_eq!(second.0, Some(RecordOutcome::Denied));
+        assert_eq!(
+            (&second.1["phase"], &second.1["code"]),
+            (&json!("finished"), &json!("grant_required"))
+        );
     }
 }

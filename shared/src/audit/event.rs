@@ -84,6 +84,8 @@ event_types! {
     SettingsChange = "settings.change",
     /// A key of the node was replaced.
     KeyRotate = "key.rotate",
+    /// The log itself: its head, signed.
+    Checkpoint = "audit.checkpoint",
 }
 
 impl fmt::Display for EventType {
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_event_type_has_one_name_everywhere() {
-        assert_eq!(EventType::ALL.len(), 23);
+        assert_eq!(EventType::ALL.len(), 24);
         for event_type in EventType::ALL {
             assert_eq!(event_type.as_str().parse::<EventType>().unwrap(), *event_type);
             assert_eq!(serde_json::to_value(event_type).unwrap(), event_type.as_str());

@@ -30,18 +30,45 @@ impl Day {
         format!("{}.jsonl", self.stem())
     }
 
-    fn parse(file_name: &str) -> Option<Self> {
-        let day = file_name.strip_prefix("audit-")?.strip_suffix(".jsonl")?;
+    /// The name of what is left of the file when it is removed.
+    pub(super) fn stub_name(self) -> String {
+        format!("{}.stub.json", self.stem())
+    }
+
+    /// The day so many days before this one.
+    pub(super) const fn before(self, days: u32) -> Self {
+        Self(self.0.saturating_sub(days as i64))
+    }
+
+    pub(super) fn parse(file_name: &str) -> Option<Self> {
+        Self::parse_as(file_name, ".jsonl", Self::file_name)
+    }
+
+    fn parse_stub(file_name: &str) -> Option<Self> {
+        Self::parse_as(file_name, ".stub.json", Self::stub_name)
+    }
+
+    fn parse_as(name: &str, ending: &str, spell: fn(Self) -> String) -> Option<Self> {
+        let day = name.strip_prefix("audit-")?.strip_suffix(ending)?;
         let day = Self::of(format!("{day}T00:00:00Z").parse().ok()?);
-        (day.file_name() == file_name).then_some(day)
+        (spell(day) == name).then_some(day)
     }
 }
 
 /// The days that have a file in `dir`, oldest first.
 pub(super) fn days(dir: &Path) -> io::Result<Vec<Day>> {
+    list(dir, Day::parse)
+}
+
+/// The days whose file was removed and left a stub in `dir`, oldest first.
+pub(super) fn stub_days(dir: &Path) -> io::Result<Vec<Day>> {
+    list(dir, Day::parse_stub)
+}
+
+fn list(dir: &Path, parse: fn(&str) -> Option<Day>) -> io::Result<Vec<Day>> {
     let mut days = Vec::new();
     for entry in fs::read_dir(dir)? {
-        days.extend(entry?.file_name().to_str().and_then(Day::parse));
+        days.extend(entry?.file_name().to_str().and_then(parse));
     }
     days.sort_unstable();
     Ok(days)
@@ -71,6 +98,12 @@ fn chunk_before(file: &mut File, end: u64) -> io::Result<Vec<u8>> {
 
 fn too_long() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a line is longer than any of ours")
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// How many lines this thread has read.
+    pub(super) static LINES_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// The lines of a file, the last one first.
@@ -112,6 +145,8 @@ impl Backwards {
     }
 
     fn give(&mut self, from: usize) -> Vec<u8> {
+        #[cfg(test)]
+        LINES_READ.with(|read| read.set(read.get() + 1));
         let mut line = self.held.split_off(from);
         line.pop();
         line
@@ -135,6 +170,8 @@ impl Forwards {
         let most = MAX_LINE_BYTES as u64 + 1;
         (&mut self.0).take(most).read_until(b'\n', line)?;
         if line.last() == Some(&b'\n') {
+            #[cfg(test)]
+            LINES_READ.with(|read| read.set(read.get() + 1));
             line.pop();
             return Ok(true);
         }
@@ -144,6 +181,16 @@ impl Forwards {
         // A seek also forgets what was read ahead: a failed write may be cut off again.
         self.0.seek(SeekFrom::Current(-offset(line.len())))?;
         Ok(false)
+    }
+
+    /// Where the next line begins.
+    pub(super) fn position(&mut self) -> io::Result<u64> {
+        self.0.stream_position()
+    }
+
+    /// Goes to `offset`, where a line begins.
+    pub(super) fn go_to(&mut self, offset: u64) -> io::Result<()> {
+        self.0.seek(SeekFrom::Start(offset)).map(|_| ())
     }
 
     /// Steps back over `line`, the one just read.

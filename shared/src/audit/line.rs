@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::canonical;
-use super::event::Attribution;
+use super::event::{Attribution, EventType};
 use super::record::{Record, Stamp};
 
 /// What the first line says of the line before it.
@@ -173,6 +173,8 @@ pub(super) enum LineFault {
 pub(super) struct Link {
     pub(super) prev: String,
     pub(super) head: Head,
+    /// What it says when it is a checkpoint of this very log.
+    pub(super) checkpoint: Option<Value>,
 }
 
 /// Checks `line`, without its newline, by itself.
@@ -198,7 +200,10 @@ pub(super) fn check(line: &[u8]) -> Result<Link, LineFault> {
     if HEXLOWER.encode(&crate::secret::sha256(canonical.as_bytes())) != hash {
         return Err(LineFault::WrongHash);
     }
-    Ok(Link { prev, head: Head { seq, hash } })
+    let is_checkpoint =
+        value["type"] == EventType::Checkpoint.as_str() && value["origin"].is_null();
+    let checkpoint = is_checkpoint.then(|| value["detail"].take());
+    Ok(Link { prev, head: Head { seq, hash }, checkpoint })
 }
 
 /// The number of `line`, unchecked.

@@ -2,22 +2,25 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use plexus_mesh_proto::identity::NodeKey;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::chain::{Chain, stamp};
 use super::event::{Event, Origin, Tier};
-use super::files::Day;
 use super::line::{Body, Head};
+use super::open_calls::Step;
 use super::record::{Record, Stamp};
 use super::recover::{AuditOpenError, Standing, at, recover};
+use super::retention::Retention;
 use super::syncer::Syncer;
 use super::writer::Writer;
 use super::{AuditSink, AuditUnavailable};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::ids::EventId;
 use crate::redact::Redactor;
 use crate::state_dir::StateDir;
@@ -34,10 +37,11 @@ pub enum Durability {
 
 /// The one writer of a node's log. Its folder is this process's alone (see [`StateDir::lock`]).
 pub struct AuditLog {
-    folder: PathBuf,
     clock: Arc<dyn Clock>,
     tier: Tier,
-    writer: Mutex<Writer>,
+    chain: Mutex<Chain>,
+    retention: OnceLock<Arc<Retention>>,
+    dir: StateDir,
     seq: watch::Sender<u64>,
     available: AtomicBool,
     /// What the next record says of a tail that was cut off.
@@ -63,13 +67,39 @@ impl AuditLog {
         tier: Tier,
         durability: Durability,
     ) -> Result<Self, AuditOpenError> {
-        let Standing { head, day, note } = recover(&dir)?;
+        let Standing { head, day, left, note } = recover(&dir)?;
         let syncer = Syncer::start().map_err(at(dir.path()))?;
         let seq = watch::Sender::new(head.seq);
-        let folder = dir.path().to_owned();
-        let writer = Mutex::new(Writer::new(dir, durability, syncer, head, day));
-        let note = Mutex::new(note);
-        Ok(Self { folder, clock, tier, writer, seq, available: AtomicBool::new(true), note })
+        let writer = Writer::new(dir.clone(), durability, syncer, head, day);
+        let chain = Mutex::new(Chain::new(writer, tier, left, clock.now()));
+        let (note, retention) = (Mutex::new(note), OnceLock::new());
+        let available = AtomicBool::new(true);
+        Ok(Self { clock, tier, chain, retention, dir, seq, available, note })
+    }
+
+    /// Gives the log the node's `key` and has it keep files for `keep_days` days. Calls that an earlier
+    /// process left open are recorded now, with an unknown outcome, or else with the next record.
+    pub fn begin(&self, key: Arc<NodeKey>, keep_days: u32) {
+        let begun = {
+            let mut chain = lock(&self.chain);
+            chain.sign_with(key.clone());
+            chain.has_left()
+        };
+        if begun && let Err(error) = self.write(&[], Step::Neither) {
+            tracing::error!(%error, "calls that were cut off are not recorded yet");
+        }
+        let retention = Arc::new(Retention::new(self.dir.clone(), key, keep_days));
+        retention.start(self.clock.now());
+        // A second call changes nothing: the first one's key and days stay.
+        let _ = self.retention.set(retention);
+    }
+
+    /// Signs the head. The log stays open: what is recorded later is signed when it is dropped.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`].
+    pub fn seal(&self) -> Result<(), AuditUnavailable> {
+        self.writing(|chain, now| chain.seal(now)).map(|_| ())
     }
 
     /// Writes `record` as the next line. It is with the operating system when this returns its id.
@@ -81,8 +111,8 @@ impl AuditLog {
         let record = note.iter().fold(record, Record::detail);
         let at = self.clock.now();
         let id = EventId::fresh(at);
-        let stamp = Stamp { id: id.clone(), at, tier: self.tier, workload: None, origin: None };
-        let written = self.write(&[Body::new(&record, &stamp)]);
+        let stamp = Stamp { id: id.clone(), ..stamp(at, self.tier) };
+        let written = self.write(&[Body::new(&record, &stamp)], Step::of(&record));
         if written.is_err() && note.is_some() {
             *lock(&self.note) = note;
         }
@@ -116,22 +146,22 @@ impl AuditLog {
             Body::new(&Record::mirrored(event, &redactor), &stamp)
         };
         let bodies: Vec<_> = events.iter().map(body).collect();
-        if bodies.is_empty() { Ok(self.head().seq) } else { self.write(&bodies) }
+        if bodies.is_empty() { Ok(self.head().seq) } else { self.write(&bodies, Step::Neither) }
     }
 
     /// Where its files are: for reading and verifying, which need no writer.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.dir.path()
     }
 
     /// Whether the last attempt to write succeeded. When it did not, the next append finds out.
     pub fn is_available(&self) -> bool {
-        self.available.load(Ordering::Acquire) && !lock(&self.writer).sync_failed()
+        self.available.load(Ordering::Acquire) && !lock(&self.chain).writer.sync_failed()
     }
 
     /// The last line.
     pub fn head(&self) -> Head {
-        lock(&self.writer).head().clone()
+        lock(&self.chain).writer.head().clone()
     }
 
     /// The number of the last line, as it changes.
@@ -139,15 +169,37 @@ impl AuditLog {
         self.seq.subscribe()
     }
 
-    fn write(&self, bodies: &[Body]) -> Result<u64, AuditUnavailable> {
-        let mut writer = lock(&self.writer);
-        let written = writer.write(Day::of(self.clock.now()), bodies);
+    fn write(&self, bodies: &[Body], step: Step) -> Result<u64, AuditUnavailable> {
+        self.writing(|chain, now| chain.write(now, bodies, step))
+    }
+
+    fn writing(
+        &self,
+        write: impl FnOnce(&mut Chain, Timestamp) -> io::Result<()>,
+    ) -> Result<u64, AuditUnavailable> {
+        let now = self.clock.now();
+        let mut chain = lock(&self.chain);
+        let day = chain.writer.day();
+        let written = write(&mut chain, now);
         self.available.store(written.is_ok(), Ordering::Release);
         written.map_err(|error| unavailable(&error))?;
-        let seq = writer.head().seq;
+        let seq = chain.writer.head().seq;
         // Still under the lock, so that the number only grows.
         self.seq.send_replace(seq);
+        let rotated = chain.writer.day() != day;
+        drop(chain);
+        if rotated && let Some(retention) = self.retention.get() {
+            retention.start(now);
+        }
         Ok(seq)
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        if let Err(error) = self.seal() {
+            tracing::error!(%error, "the end of the audit log could not be signed");
+        }
     }
 }
 
@@ -165,6 +217,10 @@ impl AuditSink for AuditLog {
     fn append(&self, record: Record) -> Result<EventId, AuditUnavailable> {
         AuditLog::append(self, record)
     }
+
+    fn is_available(&self) -> bool {
+        AuditLog::is_available(self)
+    }
 }
 
 impl fmt::Debug for AuditLog {
@@ -177,11 +233,11 @@ impl fmt::Debug for AuditLog {
 impl AuditLog {
     /// From now on writes fail like this, or do not.
     pub(super) fn break_writes(&self, fault: Option<super::writer::Fault>) {
-        lock(&self.writer).fault = fault;
+        lock(&self.chain).writer.fault = fault;
     }
 
     /// A background sync fails.
     pub(super) fn break_sync(&self) {
-        lock(&self.writer).fail_sync();
+        lock(&self.chain).writer.fail_sync();
     }
 }

@@ -62,4 +62,8 @@ impl AuditSink for MemorySink {
         kept.head = head;
         Ok(id)
     }
+
+    fn is_available(&self) -> bool {
+        !self.kept().unavailable
+    }
 }

@@ -7,20 +7,26 @@
 //! 3. A [`Bracket`] keeps the two rows of a call together and writes the second even when the call
 //!    is dropped half way.
 //! 4. [`LogReader`] and [`tail`] read lines back, [`verify`] walks the chain.
+//! 5. [`AuditLog::begin`] gives it the node's key: from then on a checkpoint signs the head now and then,
+//!    a call that a killed process left open is closed, and files past their time leave a signed stub.
 //!
 //! What an attacker would try: act without leaving a row (a dropped call, a full disk), plant a
 //! secret in a row, cut or edit a row afterwards, or have a proxy write rows in the primary's name.
 
 mod bracket;
 mod canonical;
+mod chain;
 mod event;
 mod files;
 mod line;
 mod log;
 mod memory;
+mod open_calls;
 mod read;
 mod record;
 mod recover;
+mod retention;
+mod seal;
 mod syncer;
 #[cfg(test)]
 mod tests;
@@ -35,10 +41,11 @@ pub use files::MAX_LINE_BYTES;
 pub use line::{GENESIS, Head};
 pub use log::{AuditLog, Durability};
 pub use memory::MemorySink;
-pub use read::{Line, LogReader, ReadError, tail};
+pub use read::{Line, LogReader, Place, ReadError, files, line_at, tail};
 pub use record::Record;
 pub use recover::AuditOpenError;
-pub use verify::{BadLine, TailReport, VerifyReport, verify, verify_tail};
+pub use retention::DEFAULT_KEEP_DAYS;
+pub use verify::{BadLine, TailReport, VerifyReport, verify, verify_by, verify_tail};
 
 use crate::ids::EventId;
 
@@ -57,4 +64,9 @@ pub trait AuditSink: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it could not be written; then nothing of it was.
     fn append(&self, record: Record) -> Result<EventId, AuditUnavailable>;
+
+    /// Whether the last attempt to write succeeded. When it did not, only an attempt tells.
+    fn is_available(&self) -> bool {
+        true
+    }
 }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::event::Event;
 use super::files::{Backwards, Day, Forwards, days, whole_length};
@@ -26,6 +27,46 @@ pub struct Line {
     pub seq: u64,
     /// Its text, without the newline.
     pub text: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Where a line stands, for [`line_at`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name.
+    pub file: Arc<str>,
+    /// Where in the file it begins, in bytes.
+    pub offset: u64,
+}
+
+/// The text of the line at `place` of the log in `dir`; `None` when there is none.
+///
+/// # Errors
+/// When the system cannot read, or the line is longer than any of ours.
+pub fn line_at(dir: &Path, place: &Place) -> Result<Option<String>, ReadError> {
+    let read = || {
+        // Only a name of ours: it comes from a file that is not the log.
+        let Some(day) = Day::parse(&place.file) else { return Ok(None) };
+        let mut lines = match Forwards::open(&dir.join(day.file_name())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut text = Vec::new();
+        lines.go_to(place.offset)?;
+        let found = lines.next_line(&mut text)?;
+        Ok(found.then(|| String::from_utf8_lossy(&text).into_owned()))
+    };
+    read().map_err(|source| ReadError { path: dir.to_owned(), source })
+}
+
+/// The names of the log's files in `dir`, oldest first.
+///
+/// # Errors
+/// When the system cannot list them.
+pub fn files(dir: &Path) -> Result<Vec<String>, ReadError> {
+    let days = days(dir).map_err(|source| ReadError { path: dir.to_owned(), source })?;
+    Ok(days.into_iter().map(Day::file_name).collect())
 }
 
 /// Follows the log from a number on, across files, while it grows.
@@ -73,8 +114,12 @@ impl LogReader {
             // Listed before the file is read to its end: once there is a later file, this one does
             // not grow any more.
             let later = self.locate()?;
-            let Some((_, lines)) = &mut self.current else { break };
+            let Some((day, lines)) = &mut self.current else { break };
+            let file: Arc<str> = day.file_name().into();
+            let mut after = lines.position()?;
             while batch.len() < max_lines && lines.next_line(&mut text)? {
+                let offset = after;
+                after += text.len() as u64 + 1;
                 let Some(seq) = line::seq(&text).filter(|seq| *seq >= next) else { continue };
                 if !batch.is_empty() && bytes + text.len() > max_bytes {
                     lines.put_back(&text)?;
@@ -83,7 +128,9 @@ impl LogReader {
                 }
                 bytes += text.len();
                 next = seq + 1;
-                batch.push(Line { seq, text: String::from_utf8_lossy(&text).into_owned() });
+                let place = Place { file: Arc::clone(&file), offset };
+                let text = String::from_utf8_lossy(&text).into_owned();
+                batch.push(Line { seq, text, place });
             }
             if batch.len() >= max_lines {
                 break;

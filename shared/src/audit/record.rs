@@ -100,6 +100,11 @@ impl Record {
         self
     }
 
+    /// What the log says of itself.
+    pub(super) fn of_the_log(event_type: EventType, detail: Value) -> Self {
+        Self { detail: Some(Redacted::of_the_log(detail)), ..Self::new(event_type) }
+    }
+
     /// What went in.
     pub fn input(mut self, input: &RawValue) -> Self {
         self.input = Some(self.redactor.redact_raw(input));

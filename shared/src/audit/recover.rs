@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::files::{Backwards, Day, Forwards, days, whole_length};
 use super::line::{self, Head};
+use super::open_calls::{self, Left};
+use super::retention;
 use crate::state_dir::{StateDir, private_options};
 
 /// Why the log cannot be opened. Written for the owner.
@@ -44,6 +46,8 @@ pub(super) struct Standing {
     pub(super) head: Head,
     /// The newest file's day.
     pub(super) day: Option<Day>,
+    /// What the end of the log says of calls and checkpoints.
+    pub(super) left: Left,
     /// What the next record must say of a line that was cut off.
     pub(super) note: Option<Value>,
 }
@@ -53,6 +57,9 @@ pub(super) struct Standing {
 pub(super) fn recover(dir: &StateDir) -> Result<Standing, AuditOpenError> {
     let days = days(dir.path()).map_err(at(dir.path()))?;
     let mut head = Head::genesis();
+    if let Some(removed) = retention::last_removed(dir.path()).map_err(at(dir.path()))? {
+        head = removed;
+    }
     let mut torn = Vec::new();
     for day in days.iter().rev() {
         let path = dir.join(day.file_name());
@@ -74,7 +81,8 @@ pub(super) fn recover(dir: &StateDir) -> Result<Standing, AuditOpenError> {
         })
         .collect::<Result<Vec<_>, AuditOpenError>>()?;
     let note = (!note.is_empty()).then(|| json!({ "tornTail": note }));
-    Ok(Standing { head, day: days.last().copied(), note })
+    let left = open_calls::left(dir.path(), &days).map_err(at(dir.path()))?;
+    Ok(Standing { head, day: days.last().copied(), left, note })
 }
 
 /// The last whole line of the file, the length of its whole lines, and its length.

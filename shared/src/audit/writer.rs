@@ -73,12 +73,23 @@ impl Writer {
         self.syncer.has_failed()
     }
 
-    /// Writes `bodies` as the next lines, all or none.
-    pub(super) fn write(&mut self, today: Day, bodies: &[Body]) -> io::Result<()> {
+    /// The newest file's day.
+    pub(super) const fn day(&self) -> Option<Day> {
+        self.day
+    }
+
+    /// Writes `bodies` as the next lines and then what `seal` makes of the head they make, all or none.
+    pub(super) fn write(
+        &mut self,
+        today: Day,
+        bodies: &[&Body],
+        seal: impl FnOnce(&Head) -> Option<Body>,
+    ) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         let head =
             bodies.iter().fold(self.head.clone(), |head, body| body.follow(&head, &mut buffer));
+        let head = seal(&head).map_or(head.clone(), |body| body.follow(&head, &mut buffer));
         let written = self.write_lines(today, &buffer);
         if buffer.capacity() <= MAX_LINE_BYTES {
             self.buffer = buffer;
@@ -193,6 +204,7 @@ impl Writer {
         file.set_len(length)
     }
 
+    /// As [`Syncer`] would, now.
     #[cfg(test)]
     pub(super) fn fail_sync(&self) {
         self.syncer.fail();

@@ -1,19 +1,36 @@
 //! The audit log, for the owner: newest first, a page at a time.
+//!
+//! The index answers; while it can't, the files do. Either way what is shown is the very line of the log.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::extract::{Query, State};
-use plexus_shared::audit::{Event, tail, verify as verify_log};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::Frame;
+use plexus_shared::audit::{Event, LogReader, ReadError, tail, verify_by};
 use plexus_shared::clock::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::{bad_request, fault};
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::Owner;
+use crate::store::audit_query::Filter;
 
 /// Events in a page when it isn't said, and at most.
 const PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
+/// How long a page waits for the index to come up to the log.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The query of `GET audit`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -23,49 +40,190 @@ pub struct AuditQuery {
     r#type: Option<String>,
     outcome: Option<String>,
     tier: Option<String>,
+    workload: Option<String>,
+    correlation: Option<String>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     q: Option<String>,
     cursor: Option<u64>,
+    after: Option<u64>,
     limit: Option<usize>,
 }
 
+type Asked = Result<Query<AuditQuery>, axum::extract::rejection::QueryRejection>;
+
 impl AuditQuery {
-    fn accepts(&self, event: &Event) -> bool {
-        let is = |asked: &Option<String>, found: Option<&str>| {
-            asked.as_deref().is_none_or(|asked| found == Some(asked))
-        };
-        is(&self.agent, event.agent_id.as_ref().map(plexus_shared::ids::AgentId::as_str))
-            && is(&self.capability, event.capability_id.as_deref())
-            && is(&self.r#type, Some(event.event_type.as_str()))
-            && is(&self.outcome, event.outcome.map(plexus_shared::audit::RecordOutcome::as_str))
-            && is(&self.tier, event.tier.map(plexus_shared::audit::Tier::as_str))
-            && self.since.is_none_or(|since| event.at >= since)
-            && self.until.is_none_or(|until| event.at < until)
-            && self.q.as_deref().is_none_or(|text| json!(event).to_string().contains(text))
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE)
+    }
+
+    fn filter(self) -> Filter {
+        Filter {
+            agent: self.agent,
+            capability: self.capability,
+            event_type: self.r#type,
+            outcome: self.outcome,
+            tier: self.tier,
+            workload: self.workload,
+            correlation: self.correlation,
+            since: self.since,
+            until: self.until,
+            text: self.q,
+            before: self.cursor,
+            after: self.after,
+        }
     }
 }
 
-/// Shows a page of events.
+/// A line of the log that was found.
+struct Found {
+    seq: u64,
+    text: String,
+}
+
+/// A page of events.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    /// Each as it stands in the log.
+    events: Vec<Box<RawValue>>,
+    /// Where the next page begins, when there may be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<u64>,
+}
+
+/// Shows a page of events: those before `cursor`, newest first, or those after `after`, oldest first.
 pub async fn query(
     State(services): State<Services>,
     _: Owner,
-    query: Result<Query<AuditQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<axum::Json<Value>, Failure> {
+    query: Asked,
+) -> Result<axum::Json<Page>, Failure> {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
-    let folder = services.core.audit.folder().to_owned();
-    let cursor = query.cursor;
-    let page = tokio::task::spawn_blocking(move || {
-        tail(&folder, cursor, limit, |event| query.accepts(event))
-    });
-    let events = page.await.map_err(fault)?.map_err(fault)?;
-    let next = (events.len() == limit).then(|| events.last().map(|event| event.seq)).flatten();
-    let mut body = json!({ "events": events });
-    if let Some(next) = next {
-        body["nextCursor"] = json!(next);
+    let limit = query.limit();
+    let found = page(&services, query.filter(), limit).await?;
+    let next_cursor = (found.len() == limit).then(|| found.last().map(|line| line.seq)).flatten();
+    let events = found.into_iter().map(|line| RawValue::from_string(line.text));
+    let events = events.collect::<Result<_, _>>().map_err(fault)?;
+    Ok(axum::Json(Page { events, next_cursor }))
+}
+
+/// Streams every line that is asked for, oldest first, as it stands in the log.
+pub async fn export(
+    State(services): State<Services>,
+    _: Owner,
+    query: Asked,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
+    let filter = query.filter();
+    let end = services.core.audit.head().seq;
+    let filter = Filter {
+        after: Some(filter.after.unwrap_or(0)),
+        before: Some(filter.before.unwrap_or(end.saturating_add(1))),
+        ..filter
+    };
+    let (lines, streamed) = mpsc::channel(2);
+    // Whoever goes away ends it: the channel is closed then.
+    tokio::spawn(send_all(services, filter, lines));
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((headers, Body::new(Streamed(streamed))).into_response())
+}
+
+type Piece = Result<Bytes, Broken>;
+
+async fn send_all(services: Services, mut filter: Filter, lines: mpsc::Sender<Piece>) {
+    loop {
+        let Ok(found) = page(&services, filter.clone(), MAX_PAGE).await else {
+            // Broken off, so that no one takes a part for the whole.
+            let _ = lines.send(Err(Broken)).await;
+            return;
+        };
+        let text: String = found.iter().map(|line| format!("{}\n", line.text)).collect();
+        if !found.is_empty() && lines.send(Ok(text.into())).await.is_err() {
+            return;
+        }
+        match found.last() {
+            Some(last) if found.len() == MAX_PAGE => filter.after = Some(last.seq),
+            _ => return,
+        }
     }
-    Ok(axum::Json(body))
+}
+
+/// The log can't be read on.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit log could not be read to its end")]
+struct Broken;
+
+/// A body that is sent piece by piece.
+struct Streamed(mpsc::Receiver<Piece>);
+
+impl hyper::body::Body for Streamed {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+/// The first `limit` lines that `filter` asks for. All that was recorded before this is looked at.
+async fn page(services: &Services, filter: Filter, limit: usize) -> Result<Vec<Found>, Failure> {
+    let core = services.core.clone();
+    let head = core.audit.head().seq;
+    let index = match &core.audit_index {
+        Some(index) if index.reach(head, PATIENCE).await => Some(Arc::clone(index)),
+        _ => None,
+    };
+    let look = move || {
+        if let Some(index) = index {
+            match index.find(&filter, limit) {
+                Ok(lines) => {
+                    let found =
+                        lines.into_iter().map(|line| Found { seq: line.seq, text: line.text });
+                    return Ok(found.collect());
+                }
+                Err(error) => tracing::warn!(%error, "the audit files are read instead"),
+            }
+        }
+        read_files(core.audit.folder(), &filter, limit)
+    };
+    tokio::task::spawn_blocking(look).await.map_err(fault)?.map_err(fault)
+}
+
+/// The same from the files.
+fn read_files(
+    folder: &std::path::Path,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Vec<Found>, ReadError> {
+    let Some(after) = filter.after else {
+        let accepts = |event: &Event| filter.accepts(event, &json!(event).to_string());
+        let events = tail(folder, filter.before, limit, accepts)?;
+        let found =
+            events.iter().map(|event| Found { seq: event.seq, text: json!(event).to_string() });
+        return Ok(found.collect());
+    };
+    let mut reader = LogReader::from_seq(folder, after.saturating_add(1));
+    let mut found = Vec::new();
+    loop {
+        let lines = reader.next_batch(1000, 4 << 20)?;
+        let is_over = |seq| filter.before.is_some_and(|before| seq >= before);
+        let at_end = lines.last().is_none_or(|line| is_over(line.seq));
+        for line in lines {
+            let Ok(event) = serde_json::from_str::<Event>(&line.text) else { continue };
+            if filter.accepts(&event, &line.text) {
+                found.push(Found { seq: line.seq, text: line.text });
+            }
+            if found.len() == limit {
+                return Ok(found);
+            }
+        }
+        if at_end {
+            return Ok(found);
+        }
+    }
 }
 
 /// Walks the whole chain.
@@ -74,12 +232,16 @@ pub async fn verify(
     _: Owner,
 ) -> Result<axum::Json<Value>, Failure> {
     let folder = services.core.audit.folder().to_owned();
-    let walked = tokio::task::spawn_blocking(move || verify_log(&folder));
+    let key = services.mesh.public_key();
+    let walked = tokio::task::spawn_blocking(move || verify_by(&folder, Some(key)));
     let report = walked.await.map_err(fault)?.map_err(fault)?;
     let mut body = json!({
         "ok": report.first_bad.is_none(),
         "files": report.files,
+        "removedFiles": report.removed_files,
         "events": report.events,
+        "signedThrough": report.signed_through,
+        "publicKey": report.public_key,
     });
     if let Some(bad) = report.first_bad {
         body["firstBad"] = json!(bad);

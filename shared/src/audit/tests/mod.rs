@@ -5,6 +5,7 @@ mod chain;
 mod failure;
 mod lines;
 mod reading;
+mod signed;
 
 use std::fs;
 use std::path::PathBuf;
