@@ -8,6 +8,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod extensions;
 pub mod http;
 pub mod mesh;
 pub mod sources;

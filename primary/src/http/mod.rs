@@ -17,6 +17,7 @@ use plexus_shared::invoke::Pipeline;
 use plexus_shared::secret::Credential;
 
 use crate::core::Core;
+use crate::extensions::Extensions;
 use crate::mesh::Mesh;
 use crate::sources::Sources;
 use crate::trust::Trust;
@@ -41,6 +42,8 @@ pub struct Inner {
     pub trust: Arc<Trust>,
     /// Configured sources.
     pub sources: Arc<Sources>,
+    /// Extensions.
+    pub extensions: Arc<Extensions>,
     /// Workloads.
     pub mesh: Arc<Mesh>,
 }

@@ -5,6 +5,7 @@
 pub mod agents;
 pub mod audit;
 pub mod exposure;
+pub mod extensions;
 pub mod mesh;
 pub mod pending;
 pub mod sources;
