@@ -84,3 +84,90 @@ pub fn whole_sensitivity(catalog: &Catalog, id: &str) -> Sensitivity {
     let members = members.iter().map(|scope| of(scope).unwrap_or(Sensitivity::High));
     members.fold(own, Ord::max)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::exposure::ExposureRules;
+    use crate::model::health::{Health, HealthStatus};
+    use crate::model::trust::Provenance;
+    use crate::source::health::HealthCell;
+    use crate::source::registry::{Group, Offer, Registry};
+    use crate::transport::Transport;
+
+    /// A name, a verb, and members with a verb each.
+    type Entry<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+    /// Entries by name, verb and members: workflows where there are members.
+    fn catalog(entries: &[Entry<'_>]) -> Arc<Catalog> {
+        let registry = Registry::new(1, ExposureRules::new(Vec::new()));
+        let offer = |(id, verb, members): &Entry<'_>| {
+            let workflow = !members.is_empty();
+            let member = |(id, verb): &(&str, &str)| json!({"id": id, "verbs": [verb]});
+            let definition = json!({
+                "id": id, "source": "s", "label": "x", "describe": "x", "grants": [verb],
+                "kind": if workflow { "workflow" } else { "capability" },
+                "transport": if workflow { "workflow" } else { "cli" },
+                "members": members.iter().map(member).collect::<Vec<_>>(),
+            });
+            let definition = serde_json::from_value(definition).unwrap();
+            Offer { definition, transport: Transport::Skill }
+        };
+        let offers = entries.iter().map(offer).collect();
+        let health = Arc::new(HealthCell::new(Health::of(HealthStatus::Ok)));
+        let class = Provenance::Managed;
+        registry.put("s", Group { class, shown_by_default: true, health, offers });
+        registry.catalog()
+    }
+
+    #[test]
+    fn a_workflow_comes_with_every_member_down_to_the_last() {
+        let catalog = catalog(&[
+            ("s.a.read", "read", &[]),
+            ("s.b.write", "write", &[]),
+            ("s.inner.run", "read", &[("s.b.write", "write")]),
+            ("s.outer.run", "read", &[("s.a.read", "read"), ("s.inner.run", "read")]),
+        ]);
+        let scopes = member_scopes(&catalog, "s.outer.run").unwrap();
+        let scopes: Vec<_> = scopes.iter().map(|s| format!("{} {}", s.id, s.verbs)).collect();
+        assert_eq!(scopes, ["s.a.read read", "s.inner.run read", "s.b.write write"]);
+        assert_eq!(whole_sensitivity(&catalog, "s.outer.run"), Sensitivity::High);
+        assert_eq!(whole_sensitivity(&catalog, "s.a.read"), Sensitivity::Low);
+        let outer = catalog.get("s.outer.run").unwrap();
+        assert_eq!(outer.target.posture.sensitivity, Sensitivity::High, "its entry says so too");
+        assert!(member_scopes(&catalog, "s.a.read").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_workflow_that_can_not_be_judged_can_not_be_granted() {
+        let circle: &[Entry<'_>] = &[
+            ("s.a.run", "read", &[("s.b.run", "read")]),
+            ("s.b.run", "read", &[("s.a.run", "read")]),
+        ];
+        let absent: &[Entry<'_>] = &[("s.a.run", "read", &[("s.b.run", "read")])];
+        let more: &[Entry<'_>] =
+            &[("s.a.run", "read", &[("s.b.read", "write")]), ("s.b.read", "read", &[])];
+        for (entries, why) in [(circle, "itself"), (absent, "not there"), (more, "not write")] {
+            let catalog = catalog(entries);
+            let refused = member_scopes(&catalog, "s.a.run").unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+            assert_eq!(whole_sensitivity(&catalog, "s.a.run"), Sensitivity::High);
+        }
+        assert!(member_scopes(&catalog(more), "s.no.run").is_err());
+    }
+
+    #[test]
+    fn a_workflow_of_too_many_members_is_refused() {
+        let ids: Vec<String> = (0..=MAX_MEMBERS).map(|n| format!("s.m{n}.read")).collect();
+        let members: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), "read")).collect();
+        let mut entries: Vec<Entry<'_>> =
+            ids.iter().map(|id| (id.as_str(), "read", &[][..])).collect();
+        entries.push(("s.all.run", "read", &members));
+        assert!(member_scopes(&catalog(&entries), "s.all.run").unwrap_err().contains("64"));
+    }
+}
