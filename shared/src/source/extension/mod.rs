@@ -9,6 +9,7 @@
 //! as a workflow's member, a schema that takes for ever, an update that does more than what was
 //! approved.
 
+mod entry;
 mod manifest;
 mod reach;
 mod read;
