@@ -42,7 +42,12 @@ pub(super) fn declared(
     let input = io.as_ref().and_then(|io| io.input.as_deref());
     let input: Option<Value> = input.and_then(|raw| serde_json::from_str(raw.get()).ok());
     let run = match transport? {
-        TransportKind::Skill => Run::Skill,
+        TransportKind::Skill => {
+            if entry.contains_key("route") {
+                problems.at(format!("{at}/route"), "a skill is read, not called");
+            }
+            Run::Skill
+        }
         TransportKind::Workflow => route::workflow(entry, &members, at, known, problems),
         _ => Run::Cli(Box::new(route::cli(entry, input.as_ref(), at, known, problems)?)),
     };

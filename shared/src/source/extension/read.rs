@@ -1,13 +1,13 @@
 //! Reading a manifest: every reason against it, each with its place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::entry::declared;
-use super::manifest::{MAX_CAPABILITIES, MAX_TEXT, Manifest, Problem, SCHEMA};
+use super::manifest::{Declared, MAX_CAPABILITIES, MAX_TEXT, Manifest, Problem, SCHEMA};
 use crate::ids::{CapabilityId, SourceId};
 use crate::model::entry::{EntryKind, IoSchema, TransportKind};
 use crate::model::verb::VerbSet;
@@ -157,6 +157,7 @@ fn read(text: &str, problems: &mut Problems) -> Option<Manifest> {
             capabilities.push(declared);
         }
     }
+    circles(&capabilities, problems);
     let allow_cross_source = cross;
     Some(Manifest { source, label, transport, capabilities, binaries, allow_cross_source })
 }
@@ -317,6 +318,25 @@ fn names(entries: &[Map<String, Value>], known: &mut Known<'_>, problems: &mut P
         let said = (kind, grants.unwrap_or_default(), label);
         if two && known.entries.insert(name.to_owned(), said).is_some() {
             problems.at(format!("{at}/name"), "another entry has this name");
+        }
+    }
+}
+
+/// Workflows that come to themselves again would never end.
+fn circles(entries: &[Declared], problems: &mut Problems) {
+    let mut open: Vec<&Declared> = entries.iter().filter(|e| !e.members.is_empty()).collect();
+    loop {
+        let ids: HashSet<CapabilityId> = open.iter().map(|entry| entry.id.clone()).collect();
+        let before = open.len();
+        open.retain(|entry| entry.members.iter().any(|member| ids.contains(&member.id)));
+        if open.len() == before {
+            break;
+        }
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        if open.iter().any(|circle| circle.id == entry.id) {
+            problems
+                .at(format!("/capabilities/{index}/members"), "the workflow comes to itself again");
         }
     }
 }

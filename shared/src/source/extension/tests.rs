@@ -90,6 +90,11 @@ fn every_problem_is_told_with_its_place() {
             json!({"bin": "gh", "shell": true}),
             "/capabilities/0/route/shell",
         ),
+        (
+            "/capabilities/2/members/0",
+            json!({"id": "issue.digest", "verbs": ["read"]}),
+            "/capabilities/2/members",
+        ),
         ("/capabilities/1/grants", json!(["read"]), "/capabilities/1/grants"),
         ("/capabilities/1/body", json!({"format": "pdf"}), "/capabilities/1/body"),
         ("/capabilities/2/members", json!([]), "/capabilities/2/members"),
