@@ -14,8 +14,12 @@ use plexus_shared::clock::{Clock, SystemClock};
 use plexus_shared::invoke::Pipeline;
 use plexus_shared::model::exposure::ExposureRules;
 use plexus_shared::secret::{Credential, CredentialKind, random};
+use plexus_shared::source::extension::Ports;
 use plexus_shared::source::registry::Registry;
 use plexus_shared::state_dir::{StateDir, StateDirError, StateLock};
+use plexus_shared::transport::cli::environment::Host;
+use plexus_shared::transport::secrets::SecretFiles;
+use plexus_shared::transport::workflow::Reentry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zeroize::Zeroizing;
@@ -24,6 +28,7 @@ use crate::calls::Calls;
 use crate::config::{CONNECTION_KEY, Config, RUNTIME, Runtime};
 use crate::core::Core;
 use crate::events::{Events, follow_log, follow_manifest};
+use crate::extensions::Extensions;
 use crate::http::guard::Guard;
 use crate::http::limits::Limits;
 use crate::http::serve::Listener;
@@ -161,9 +166,14 @@ impl App {
         let listen = udp.local_addr().map_err(StartError::Runtime)?;
         let mesh = Arc::new(Mesh::new(core.clone(), keys.node, listen, &mut kept));
         let endpoint = acceptor::listen(&mesh, udp)?;
-        let sources = Sources::start(core.clone(), kept.sources, state.path());
+        let sources = Arc::new(Sources::start(core.clone(), kept.sources, state.path()));
+        let ports = extension_ports(&state)?;
+        let reentry = ports.reentry.clone();
+        let parts = (sources.clone(), trust.clone());
+        let extensions = Extensions::start(core.clone(), parts, ports, kept.extensions);
         let Core { registry, audit, clock, .. } = core.clone();
-        let pipeline = Pipeline::new(registry, sessions, audit, clock);
+        let pipeline = Arc::new(Pipeline::new(registry, sessions, audit, clock));
+        reentry.bind(&pipeline);
         let port = tcp.local_addr().map_err(StartError::Runtime)?.port();
         let base_url = format!("http://127.0.0.1:{port}");
         let guard = Guard::new(port, &addresses(&opened_up), &network);
@@ -173,14 +183,15 @@ impl App {
             base_url: base_url.clone(),
             started_at: core.now(),
             connection_key: arc_swap::ArcSwap::from_pointee(keys.connection),
-            calls: Calls::new(core.clone(), Arc::new(pipeline), trust.clone(), kept.replays),
+            calls: Calls::new(core.clone(), pipeline, trust.clone(), kept.replays),
             limits: Limits::default(),
             settings_gate: tokio::sync::Mutex::default(),
             state: state.clone(),
             reach,
             core,
             trust,
-            sources: Arc::new(sources),
+            sources,
+            extensions: Arc::new(extensions),
             mesh,
         });
         Ok(Self { base_url, warnings, services, guard, listeners, endpoint, state, _lock: lock })
@@ -228,6 +239,12 @@ impl App {
         // The file says where a gateway runs; none does any more.
         let _ = std::fs::remove_file(self.state.join(RUNTIME));
     }
+}
+
+/// What extensions need of this node.
+fn extension_ports(state: &StateDir) -> Result<Ports, StartError> {
+    let secrets = SecretFiles::new(state.subdir("secrets")?);
+    Ok(Ports { host: Host::of_this_process(), secrets, reentry: Reentry::default() })
 }
 
 /// Whether the ports are taken because this very folder is already served: that says more.

@@ -9,9 +9,9 @@ pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod core;
-pub mod events;
-
 pub mod doctor;
+pub mod events;
+pub mod extensions;
 pub mod http;
 pub mod limits;
 pub mod mesh;

@@ -237,6 +237,11 @@ impl Sources {
         events.tell_owner(Event::HealthChanged { source, status, detail });
     }
 
+    /// Whether there is a source of this name.
+    pub fn has(&self, id: &SourceId) -> bool {
+        self.list().iter().any(|running| running.row.id == *id)
+    }
+
     /// All sources, for the owner.
     pub fn view(&self) -> Vec<SourceView> {
         let view = |running: &Running| {

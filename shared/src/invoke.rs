@@ -15,6 +15,8 @@ use crate::model::denial::{Code, Denial};
 use crate::model::input::Input;
 use crate::model::outcome::{Outcome, Reply};
 use crate::source::registry::Registry;
+use crate::transport::cli::Attached;
+use crate::transport::workflow::{Reinvoke, Reinvoked};
 
 /// How long a call may take when nothing else is said.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
@@ -84,7 +86,12 @@ impl Pipeline {
         let Admitted { admission, bracket } = admitted;
         let id = admission.call().id.clone();
         let verbs = admission.target().definition.grants;
-        let bracket = bracket.refine(|record| record.verbs(verbs));
+        let attached = match admission.target().transport.attach() {
+            Ok(attached) => attached,
+            Err(denial) => return refuse(id.clone(), denial.about(id), bracket),
+        };
+        let hidden = attached.redaction();
+        let bracket = bracket.refine(|record| record.verbs(verbs).guard(hidden));
         let in_flight = if verbs.mutates() { bracket.start() } else { bracket.read_only() };
         let in_flight = match in_flight {
             Ok(in_flight) => in_flight,
@@ -97,9 +104,15 @@ impl Pipeline {
                 return reply(id, Err(denial), recorded);
             }
         };
-        let outcome = dispatch(permit).await;
+        let outcome = dispatch(permit, &attached).await;
         let recorded = in_flight.close(&outcome);
         reply(id, outcome, recorded)
+    }
+}
+
+impl Reinvoke for Pipeline {
+    fn reinvoke(&self, authority: Authority, call: Call) -> Reinvoked<'_> {
+        Box::pin(self.invoke(authority, call))
     }
 }
 
@@ -139,9 +152,10 @@ fn refuse(id: String, denial: Denial, bracket: Bracket) -> Reply {
 }
 
 /// Makes the one call `permit` allows, within its deadline.
-async fn dispatch(permit: Permit) -> Outcome {
+async fn dispatch(permit: Permit, attached: &Attached) -> Outcome {
     let deadline = permit.deadline();
-    let done = tokio::time::timeout(deadline, permit.target().transport.dispatch(&permit)).await;
+    let made = permit.target().transport.dispatch(&permit, attached);
+    let done = tokio::time::timeout(deadline, made).await;
     done.unwrap_or_else(|_| {
         let message =
             format!("the call took longer than {} s and was cancelled", deadline.as_secs());

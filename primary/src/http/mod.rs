@@ -25,6 +25,7 @@ use plexus_shared::state_dir::StateDir;
 use crate::calls::Calls;
 use crate::config::CONNECTION_KEY;
 use crate::core::Core;
+use crate::extensions::Extensions;
 use crate::mesh::Mesh;
 use crate::sources::Sources;
 use crate::trust::{ChangeError, Trust};
@@ -57,6 +58,8 @@ pub struct Inner {
     pub reach: Reach,
     /// Configured sources.
     pub sources: Arc<Sources>,
+    /// Extensions.
+    pub extensions: Arc<Extensions>,
     /// Workloads.
     pub mesh: Arc<Mesh>,
 }

@@ -149,7 +149,7 @@ fn write_until_closed(mut connection: Connection, mut queue: mpsc::Receiver<Job>
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::rows::SourceRow;
+    use super::rows::{ExtensionRow, SourceRow};
     use super::*;
     use plexus_shared::model::exposure::ExposureRule;
 
@@ -167,7 +167,17 @@ mod tests {
             config: serde_json::json!({"path": "/x"}),
         };
         let rule = ExposureRule { pattern: "a*".into(), enabled: false };
-        let changes = vec![Change::PutSource(source.clone()), Change::SetRules(vec![rule.clone()])];
+        let extension = ExtensionRow {
+            source: "say".parse().unwrap(),
+            manifest: "{}".into(),
+            provenance: plexus_shared::model::trust::Provenance::Managed,
+            installed_at: plexus_shared::clock::Timestamp::from_millis(7),
+        };
+        let changes = vec![
+            Change::PutSource(source.clone()),
+            Change::SetRules(vec![rule.clone()]),
+            Change::PutExtension(extension.clone()),
+        ];
         store.commit(changes).await.unwrap();
         let orphan =
             Change::PutCursor { workload: "nowhere".parse().unwrap(), origin_seq: 1, log_seq: 1 };
@@ -177,5 +187,6 @@ mod tests {
         let (_store, kept) = Store::open(&path).unwrap();
         assert_eq!(kept.sources, vec![source]);
         assert_eq!(kept.rules, vec![rule]);
+        assert_eq!(kept.extensions, vec![extension]);
     }
 }

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use super::rows::{
-    AgentRow, Ask, AskedBundle, AskedInput, BundleRow, CursorRow, PendingRow, ReplayRow, SourceRow,
-    TicketRow, WorkloadRow,
+    AgentRow, Ask, AskedBundle, AskedInput, BundleRow, CursorRow, ExtensionRow, PendingRow,
+    ReplayRow, SourceRow, TicketRow, WorkloadRow,
 };
 
 /// All that survived.
@@ -38,6 +38,8 @@ pub struct Kept {
     pub rules: Vec<ExposureRule>,
     /// Sources.
     pub sources: Vec<SourceRow>,
+    /// Extensions.
+    pub extensions: Vec<ExtensionRow>,
     /// Join tickets.
     pub tickets: Vec<TicketRow>,
     /// Workloads.
@@ -72,6 +74,7 @@ impl Kept {
                 |row| Ok(ExposureRule { pattern: row.get(0)?, enabled: row.get(1)? }),
             )?,
             sources: all(db, "SELECT * FROM source ORDER BY id", source)?,
+            extensions: all(db, "SELECT * FROM extension ORDER BY source", extension)?,
             tickets: all(db, "SELECT * FROM ticket", ticket)?,
             workloads: all(db, "SELECT * FROM workload ORDER BY name", workload)?,
             cursors: all(db, "SELECT * FROM audit_cursor", |row| {
@@ -227,6 +230,15 @@ fn source(row: &Row<'_>) -> Result<SourceRow, StoreError> {
         label: row.get(2)?,
         enabled: row.get(3)?,
         config: json(row, 4)?,
+    })
+}
+
+fn extension(row: &Row<'_>) -> Result<ExtensionRow, StoreError> {
+    Ok(ExtensionRow {
+        source: text(row, 0)?,
+        manifest: row.get(1)?,
+        provenance: word(row, 2)?,
+        installed_at: time(row, 3)?,
     })
 }
 

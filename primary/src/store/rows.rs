@@ -203,6 +203,19 @@ pub struct SourceRow {
     pub config: serde_json::Value,
 }
 
+/// An extension that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtensionRow {
+    /// Its source.
+    pub source: SourceId,
+    /// Its manifest, as it was taken.
+    pub manifest: String,
+    /// The class it was taken with.
+    pub provenance: Provenance,
+    /// When.
+    pub installed_at: Timestamp,
+}
+
 /// A join ticket that was handed out; only its token's hash is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketRow {

@@ -5,8 +5,9 @@ use rusqlite_migration::{M, Migrations};
 
 use super::StoreError;
 
-const STEPS: &[M<'_>] = &[M::up(
-    "CREATE TABLE agent (
+const STEPS: &[M<'_>] = &[
+    M::up(
+        "CREATE TABLE agent (
         id TEXT PRIMARY KEY,
         kind TEXT NOT NULL,
         label TEXT,
@@ -104,7 +105,16 @@ const STEPS: &[M<'_>] = &[M::up(
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL
     ) STRICT;",
-)];
+    ),
+    M::up(
+        "CREATE TABLE extension (
+        source TEXT PRIMARY KEY,
+        manifest TEXT NOT NULL,
+        provenance TEXT NOT NULL,
+        installed_at INTEGER NOT NULL
+    ) STRICT;",
+    ),
+];
 
 /// Makes `connection` durable and brings its tables up to date.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {

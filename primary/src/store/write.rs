@@ -12,7 +12,9 @@ use rusqlite::{Connection, Transaction, params};
 use serde::Serialize;
 
 use super::StoreError;
-use super::rows::{AgentRow, BundleRow, PendingRow, ReplayRow, SourceRow, TicketRow, WorkloadRow};
+use super::rows::{
+    AgentRow, BundleRow, ExtensionRow, PendingRow, ReplayRow, SourceRow, TicketRow, WorkloadRow,
+};
 
 /// One change of what is kept.
 #[derive(Clone, Debug)]
@@ -52,6 +54,10 @@ pub enum Change {
     PutSource(SourceRow),
     /// A source no more.
     DropSource(SourceId),
+    /// An extension as it is now.
+    PutExtension(ExtensionRow),
+    /// An extension no more.
+    DropExtension(SourceId),
     /// A ticket as it is now.
     PutTicket(TicketRow),
     /// The unused tickets of a workload no more, nor any that ended before a moment.
@@ -128,6 +134,19 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::SetRules(rules) => set_rules(db, rules),
         Change::PutSource(row) => put_source(db, row),
         Change::DropSource(id) => run(db, "DELETE FROM source WHERE id = ?1", [id.as_str()]),
+        Change::PutExtension(row) => run(
+            db,
+            "INSERT OR REPLACE INTO extension VALUES (?1, ?2, ?3, ?4)",
+            params![
+                row.source.as_str(),
+                row.manifest,
+                word(&row.provenance),
+                row.installed_at.as_millis()
+            ],
+        ),
+        Change::DropExtension(source) => {
+            run(db, "DELETE FROM extension WHERE source = ?1", [source.as_str()])
+        }
         Change::PutTicket(row) => put_ticket(db, row),
         Change::PruneTickets { workload, before } => run(
             db,

@@ -71,6 +71,8 @@ impl Ledger {
             Change::SetRules(_)
             | Change::PutSource(_)
             | Change::DropSource(_)
+            | Change::PutExtension(_)
+            | Change::DropExtension(_)
             | Change::PutTicket(_)
             | Change::PruneTickets { .. }
             | Change::PutWorkload(_)

@@ -53,9 +53,25 @@ impl Authority {
             Self::Agent(token) => Self::Member(Membership {
                 token: token.clone(),
                 workflow: permit.target().definition.id.clone(),
+                depth: 1,
             }),
-            Self::Member(membership) => Self::Member(membership.clone()),
-            Self::Tunnel(caller) => Self::Tunnel(caller.clone()),
+            Self::Member(outer) => {
+                let depth = outer.depth.saturating_add(1);
+                Self::Member(Membership { depth, ..outer.clone() })
+            }
+            Self::Tunnel(outer) => {
+                let depth = outer.depth.saturating_add(1);
+                Self::Tunnel(Arc::new(TunnelCaller { agent: outer.agent.clone(), depth }))
+            }
+        }
+    }
+
+    /// How many workflows run within one another to make the call; 0 for one that came by a door.
+    pub(crate) fn depth(&self) -> u8 {
+        match self {
+            Self::Agent(_) => 0,
+            Self::Member(membership) => membership.depth,
+            Self::Tunnel(caller) => caller.depth,
         }
     }
 }
@@ -65,17 +81,19 @@ impl Authority {
 pub struct Membership {
     token: Arc<VerifiedToken>,
     workflow: CapabilityId,
+    depth: u8,
 }
 
 /// A call that the primary sent: for which agent, by its word.
 #[derive(Debug)]
 pub struct TunnelCaller {
     agent: AgentId,
+    depth: u8,
 }
 
 impl TunnelCaller {
     /// A caller on the authenticated connection of `_primary`, for `agent` as it says.
     pub fn new(_primary: &AuthenticatedPeer<Primary>, agent: AgentId) -> Self {
-        Self { agent }
+        Self { agent, depth: 0 }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod constraint;
 pub mod cost;
+pub mod members;
 pub mod schema;
 pub mod scope;
 pub mod sensitivity;

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::gate::members::MAX_DEPTH;
 use crate::gate::schema::InputSchema;
 use crate::gate::sensitivity::{default_window, sensitivity};
 use crate::ids::{CapabilityId, SourceId};
 use crate::model::entry::{CapabilityEntry, CapabilitySummary, Definition, Posture};
 use crate::model::exposure::{ExposureRule, ExposureRules};
 use crate::model::input::{Digest, digest};
-use crate::model::trust::Provenance;
+use crate::model::trust::{Provenance, Sensitivity};
 use crate::secret::sha256;
 use crate::source::health::HealthCell;
 use crate::transport::Transport;
@@ -193,9 +194,11 @@ impl Registry {
     /// refused; the rest is taken.
     pub fn put(&self, name: &str, group: Group) -> Vec<Refused> {
         let Group { class, shown_by_default, health, offers } = group;
-        let entries: Vec<_> =
-            offers.into_iter().map(|offer| Arc::new(register(class, &health, offer))).collect();
+        let mut entries: Vec<_> =
+            offers.into_iter().map(|offer| register(class, &health, offer)).collect();
         let mut state = self.lock();
+        raise_workflows(&mut entries, &self.catalog.load());
+        let entries: Vec<_> = entries.into_iter().map(Arc::new).collect();
         let others = state.groups.iter().filter(|(other, _)| other.as_str() != name);
         let mut held: HashSet<_> = others.flat_map(|(_, held)| held.ids()).collect();
         let mut taken = Vec::new();
@@ -271,6 +274,24 @@ fn register(class: Provenance, health: &Arc<HealthCell>, offer: Offer) -> Regist
         transport,
         warning,
         definition,
+    }
+}
+
+/// A workflow is as risky as the riskiest of its members: of its own group, or of `others`. One that
+/// is not there can't be judged.
+fn raise_workflows(entries: &mut [Registered], others: &Catalog) {
+    // Each round settles one level of workflows within workflows.
+    for _ in 0..=MAX_DEPTH {
+        let own: HashMap<_, _> =
+            entries.iter().map(|e| (e.definition.id.clone(), e.posture.sensitivity)).collect();
+        for entry in entries.iter_mut() {
+            let members = entry.definition.members.iter().map(|member| {
+                let other = || others.get(member.id.as_str()).map(|l| l.target.posture.sensitivity);
+                own.get(&member.id).copied().or_else(other).unwrap_or(Sensitivity::High)
+            });
+            let whole = members.fold(entry.posture.sensitivity, Ord::max);
+            entry.posture.sensitivity = whole;
+        }
     }
 }
 

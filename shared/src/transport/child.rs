@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// A program of our own, to be started beside this one.
@@ -192,4 +192,117 @@ impl Running {
             Err(_) => self.slow(deadline),
         }
     }
+}
+
+/// Someone else's program, to be run once and to its end.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    /// The binary.
+    pub(super) path: PathBuf,
+    /// The name it is called by.
+    pub(super) name: String,
+    /// Its arguments.
+    pub(super) args: Vec<OsString>,
+    /// Its whole environment.
+    pub(super) env: Vec<(OsString, OsString)>,
+}
+
+/// Why a job has no end of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JobError {
+    /// It can't be started.
+    Start,
+    /// It took too long, and was killed.
+    Slow,
+    /// It printed too much, and was killed.
+    Overflow,
+}
+
+/// A job that ended by itself.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+}
+
+/// A process group that ends with its owner.
+#[derive(Debug)]
+struct Group(Option<u32>);
+
+impl Group {
+    /// Kills whoever is still in it.
+    fn end(&mut self) {
+        #[cfg(unix)]
+        if let Some(pid) = self.0.take().and_then(|pid| i32::try_from(pid).ok())
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            // No one may be left in it: then there is nothing to end.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Job {
+    /// Runs it, for at most `limit`, keeping at most `most` bytes of either stream. Whatever way this
+    /// ends, and when it is dropped, no process of its group is left.
+    pub(super) async fn run(self, limit: Duration, most: usize) -> Result<Finished, JobError> {
+        let mut child = self.start()?;
+        let mut group = Group(child.id());
+        let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(JobError::Start);
+        };
+        let work = async {
+            let ended = async {
+                let status = child.wait().await.map_err(|_| JobError::Start);
+                // Those it left behind end with it, and with them the streams.
+                group.end();
+                status
+            };
+            tokio::try_join!(ended, drain(out, most), drain(err, most))
+        };
+        let done = tokio::time::timeout(limit, work).await.unwrap_or(Err(JobError::Slow));
+        match done {
+            Ok((status, stdout, stderr)) => Ok(Finished { status, stdout, stderr }),
+            Err(error) => {
+                group.end();
+                // It was killed: this takes its leave of the process table.
+                let _ = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn start(self) -> Result<Child, JobError> {
+        #[allow(clippy::disallowed_methods, reason = "the room for starting processes")]
+        let mut command = Command::new(&self.path);
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(self.env)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        #[cfg(unix)]
+        command.arg0(&self.name).process_group(0).current_dir("/");
+        command.spawn().map_err(|error| {
+            tracing::warn!(%error, name = self.name, "a command can't be started");
+            JobError::Start
+        })
+    }
+}
+
+async fn drain(stream: impl AsyncRead + Unpin, most: usize) -> Result<Vec<u8>, JobError> {
+    let mut bytes = Vec::new();
+    let mut stream = stream.take(u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1));
+    // A stream that breaks has ended.
+    let _ = stream.read_to_end(&mut bytes).await;
+    if bytes.len() > most { Err(JobError::Overflow) } else { Ok(bytes) }
 }

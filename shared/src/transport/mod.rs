@@ -1,8 +1,11 @@
 //! How an admitted call reaches software: a closed set, matched exhaustively.
 
 pub mod child;
+pub mod cli;
 pub mod http;
 pub mod mesh;
+pub mod secrets;
+pub mod workflow;
 
 use crate::admit::Permit;
 use crate::model::denial::{Code, Denial};
@@ -16,11 +19,30 @@ pub enum Transport {
     Workspace(Workspace, Operation),
     /// Another node, over its tunnel.
     Mesh(mesh::Mesh),
+    /// A named binary, run for the call.
+    Cli(Box<cli::Cli>),
+    /// Nothing: its text is context.
+    Skill,
+    /// Other capabilities, each called through the same gates.
+    Workflow(workflow::Workflow),
 }
 
 impl Transport {
-    /// Makes the one call `permit` allows.
-    pub(crate) async fn dispatch(&self, permit: &Permit) -> Outcome {
+    /// The secrets that a call of it carries.
+    ///
+    /// # Errors
+    /// `source_unavailable` when one of them is not there.
+    pub(crate) fn attach(&self) -> Result<cli::Attached, Denial> {
+        match self {
+            Self::Cli(cli) => cli.attach(),
+            Self::Workspace(..) | Self::Mesh(_) | Self::Skill | Self::Workflow(_) => {
+                Ok(cli::Attached::default())
+            }
+        }
+    }
+
+    /// Makes the one call `permit` allows, with the secrets that go with it.
+    pub(crate) async fn dispatch(&self, permit: &Permit, attached: &cli::Attached) -> Outcome {
         match self {
             Self::Workspace(workspace, operation) => {
                 let done = workspace.call(*operation, permit.input().raw()).await;
@@ -31,6 +53,13 @@ impl Transport {
                 })
             }
             Self::Mesh(mesh) => mesh.dispatch(permit).await,
+            Self::Cli(cli) => cli.dispatch(permit, attached).await,
+            Self::Skill => {
+                let message = "a skill is read, not called; its text is in the manifest";
+                let id = permit.target().definition.id.as_str();
+                Err(Denial::new(Code::SchemaValidationFailed, message).about(id))
+            }
+            Self::Workflow(workflow) => workflow.dispatch(permit).await,
         }
     }
 }

@@ -5,8 +5,8 @@
 pub mod agents;
 pub mod audit;
 pub mod doctor;
-
 pub mod exposure;
+pub mod extensions;
 pub mod ledger;
 pub mod mesh;
 pub mod pending;

@@ -36,6 +36,9 @@ pub async fn add(
     Json(request): Json<AddRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
     let AddRequest { id, kind, label, config } = request;
+    if services.extensions.has(&id) {
+        return Err(refused(SourceError::Taken(id)));
+    }
     let label = label.map(|label| crate::trust::narration::plain(&label, 120));
     let row = SourceRow { id: id.clone(), kind, label, enabled: true, config };
     let registered = services.sources.add(row).await.map_err(refused)?;

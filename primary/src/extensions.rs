@@ -1,0 +1,331 @@
+//! Extensions: sources that a manifest describes, taken by the owner's word.
+//!
+//! An extension is kept as the text of its manifest and read anew at each start; what it names on this
+//! machine is found anew too, and one whose software is gone stays listed and says so.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
+use plexus_shared::clock::Timestamp;
+use plexus_shared::ids::{AgentId, CapabilityId, SourceId};
+use plexus_shared::model::denial::Code;
+use plexus_shared::model::entry::{EntryKind, TransportKind};
+use plexus_shared::model::health::{Health, HealthStatus};
+use plexus_shared::model::trust::Provenance;
+use plexus_shared::model::verb::VerbSet;
+use plexus_shared::source::extension::{Extension, Manifest, Ports, Problem, Reach};
+use plexus_shared::source::health::{Down, HealthCell};
+use plexus_shared::source::registry::Group;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::core::Core;
+use crate::sources::Sources;
+use crate::store::rows::ExtensionRow;
+use crate::store::{Change, StoreError};
+use crate::trust::Trust;
+
+/// Names that no extension can have: they would be taken for the gateway's own.
+const RESERVED: [&str; 16] = [
+    "plexus",
+    "gateway",
+    "admin",
+    "mcp",
+    "local",
+    "agent",
+    "agents",
+    "anon",
+    "owner",
+    "system",
+    "sysinfo",
+    "workspace",
+    "exec",
+    "extension",
+    "extensions",
+    "mesh",
+];
+
+/// Why an extension was not taken or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtensionError {
+    /// Its manifest is wrong, or what it names can't be used here.
+    #[error("the manifest has {} problems; the first, at {:?}: {}", .0.len(), first(.0).0, first(.0).1)]
+    Manifest(Vec<Problem>),
+    /// Its name is kept for something else.
+    #[error("{0} is a reserved name; the manifest needs another source")]
+    Reserved(SourceId),
+    /// There is a source of this name.
+    #[error("there is already a source called {0}; remove it first")]
+    Taken(SourceId),
+    /// One of its ids is taken.
+    #[error("{0} is already the id of another source's capability")]
+    Collision(CapabilityId),
+    /// There is none of this name.
+    #[error("there is no extension called {0}")]
+    Unknown(SourceId),
+    /// It could not be recorded.
+    #[error("the audit log can't be written, so nothing was changed")]
+    Audit(#[from] AuditUnavailable),
+    /// It could not be kept.
+    #[error("the extension could not be kept: {0}")]
+    Store(#[from] StoreError),
+}
+
+fn first(problems: &[Problem]) -> (&str, &str) {
+    problems.first().map_or(("", ""), |problem| (&problem.pointer, &problem.reason))
+}
+
+/// What an extension brings and reaches: what the owner is shown before saying yes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preview {
+    /// Its source.
+    pub source: SourceId,
+    /// Its label.
+    pub label: String,
+    /// What it reaches.
+    pub reach: Reach,
+    /// Its entries.
+    pub entries: Vec<PreviewEntry>,
+}
+
+/// One entry of an extension, for the owner.
+#[derive(Clone, Debug, Serialize)]
+pub struct PreviewEntry {
+    id: CapabilityId,
+    kind: EntryKind,
+    label: String,
+    grants: VerbSet,
+    transport: TransportKind,
+}
+
+/// An installed extension, for the owner.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtensionView {
+    source: SourceId,
+    label: String,
+    provenance: Provenance,
+    installed_at: Timestamp,
+    status: HealthStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    reach: Reach,
+    registered: Vec<CapabilityId>,
+}
+
+struct Running {
+    row: ExtensionRow,
+    health: Arc<HealthCell>,
+    shown: Option<Preview>,
+}
+
+/// All extensions.
+pub struct Extensions {
+    core: Core,
+    sources: Arc<Sources>,
+    trust: Arc<Trust>,
+    ports: Ports,
+    gate: tokio::sync::Mutex<()>,
+    running: Mutex<Vec<Running>>,
+}
+
+impl Extensions {
+    /// Starts what was kept.
+    pub fn start(
+        core: Core,
+        (sources, trust): (Arc<Sources>, Arc<Trust>),
+        ports: Ports,
+        kept: Vec<ExtensionRow>,
+    ) -> Self {
+        let (gate, running) = (tokio::sync::Mutex::default(), Mutex::default());
+        let extensions = Self { core, sources, trust, ports, gate, running };
+        for row in kept {
+            let opened = extensions.open(&row.manifest);
+            if let Err(error) = &opened {
+                tracing::warn!(source = %row.source, %error, "an extension can't be used now");
+            }
+            extensions.run(row, opened.ok());
+        }
+        extensions
+    }
+
+    fn open(&self, text: &str) -> Result<Extension, ExtensionError> {
+        let manifest = Manifest::read(text).map_err(ExtensionError::Manifest)?;
+        Extension::prepare(manifest, &self.ports).map_err(ExtensionError::Manifest)
+    }
+
+    fn run(&self, row: ExtensionRow, extension: Option<Extension>) {
+        let health = Arc::new(HealthCell::new(Health::of(HealthStatus::Ok)));
+        let shown = extension.as_ref().map(preview);
+        match extension {
+            Some(extension) => {
+                let (offers, health) = (extension.offers(), health.clone());
+                let group = Group { class: row.provenance, shown_by_default: true, health, offers };
+                for refused in self.core.registry.put(&group_name(&row.source), group) {
+                    tracing::warn!(
+                        id = refused.id,
+                        reason = refused.reason,
+                        "an entry was not taken"
+                    );
+                }
+            }
+            None => {
+                let message = format!("the extension {} can't be used now", row.source);
+                let since = self.core.now();
+                health.down(Down { code: Code::SourceUnavailable, since, message });
+            }
+        }
+        self.list().push(Running { row, health, shown });
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is an extension of this name.
+    pub fn has(&self, source: &SourceId) -> bool {
+        self.list().iter().any(|running| running.row.source == *source)
+    }
+
+    /// What the extension of this name reaches, as it was taken.
+    pub fn reach(&self, source: &SourceId) -> Option<Reach> {
+        let list = self.list();
+        let running = list.iter().find(|running| running.row.source == *source)?;
+        running.shown.as_ref().map(|shown| shown.reach.clone())
+    }
+
+    /// What taking this manifest would bring; nothing is changed.
+    ///
+    /// # Errors
+    /// See [`ExtensionError`].
+    pub fn preview(&self, text: &str) -> Result<Preview, ExtensionError> {
+        self.check(text).map(|extension| preview(&extension))
+    }
+
+    /// An extension that could be taken now.
+    fn check(&self, text: &str) -> Result<Extension, ExtensionError> {
+        let extension = self.open(text)?;
+        let source = &extension.manifest().source;
+        let name = source.as_str();
+        let agent = name.parse().is_ok_and(|id: AgentId| self.trust.ledger().agent(&id).is_some());
+        if RESERVED.contains(&name) || name.contains(':') || agent {
+            return Err(ExtensionError::Reserved(source.clone()));
+        }
+        if self.has(source) || self.sources.has(source) {
+            return Err(ExtensionError::Taken(source.clone()));
+        }
+        let catalog = self.core.registry.catalog();
+        let mut ids = extension.manifest().capabilities.iter().map(|entry| &entry.id);
+        if let Some(id) = ids.find(|id| catalog.get(id.as_str()).is_some()) {
+            return Err(ExtensionError::Collision(id.clone()));
+        }
+        let problems = extension.check_members(&catalog);
+        if problems.is_empty() { Ok(extension) } else { Err(ExtensionError::Manifest(problems)) }
+    }
+
+    /// Takes an extension by the owner's word, with class `provenance`: checked whole, then recorded,
+    /// kept, shown.
+    ///
+    /// # Errors
+    /// See [`ExtensionError`]; nothing was changed.
+    pub async fn install(
+        &self,
+        text: &str,
+        provenance: Provenance,
+    ) -> Result<Preview, ExtensionError> {
+        let _gate = self.gate.lock().await;
+        let extension = self.check(text)?;
+        let shown = preview(&extension);
+        let row = ExtensionRow {
+            source: shown.source.clone(),
+            manifest: text.to_owned(),
+            provenance,
+            installed_at: self.core.now(),
+        };
+        self.record(EventType::SourceInstall, &row, "add", &shown.reach)?;
+        self.core.store.commit(vec![Change::PutExtension(row.clone())]).await?;
+        self.run(row, Some(extension));
+        Ok(shown)
+    }
+
+    /// Removes an extension and everything it contributed, grants on it included.
+    ///
+    /// # Errors
+    /// See [`ExtensionError`]; nothing was changed.
+    pub async fn remove(&self, source: &SourceId) -> Result<(), ExtensionError> {
+        let _gate = self.gate.lock().await;
+        let known = self.list().iter().find(|r| r.row.source == *source).map(|r| r.row.clone());
+        let row = known.ok_or_else(|| ExtensionError::Unknown(source.clone()))?;
+        let reach = self.reach(source).unwrap_or_default();
+        self.record(EventType::SourceChange, &row, "remove", &reach)?;
+        self.core.registry.remove(&group_name(source));
+        let prefix = format!("{}.", source.slug());
+        self.trust.forget(&prefix, vec![Change::DropExtension(source.clone())]).await?;
+        self.list().retain(|running| running.row.source != *source);
+        Ok(())
+    }
+
+    fn record(
+        &self,
+        event: EventType,
+        row: &ExtensionRow,
+        action: &str,
+        reach: &Reach,
+    ) -> Result<(), AuditUnavailable> {
+        let mut detail = json!({"source": row.source, "kind": "extension", "action": action,
+            "provenance": row.provenance, "reach": reach});
+        // Names are no secrets, but what goes by that key is not kept.
+        if let Some(shown) = detail["reach"].as_object_mut()
+            && let Some(names) = shown.remove("secrets")
+        {
+            shown.insert("handed".into(), names);
+        }
+        let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
+        self.core.audit.append(record).map(|_| ())
+    }
+
+    /// All extensions, for the owner.
+    pub fn view(&self) -> Vec<ExtensionView> {
+        let view = |running: &Running| {
+            let health = running.health.shown(None);
+            let shown = running.shown.as_ref();
+            ExtensionView {
+                source: running.row.source.clone(),
+                label: shown.map(|shown| shown.label.clone()).unwrap_or_default(),
+                provenance: running.row.provenance,
+                installed_at: running.row.installed_at,
+                status: health.status,
+                detail: health.detail,
+                reach: shown.map(|shown| shown.reach.clone()).unwrap_or_default(),
+                registered: shown.map(ids).unwrap_or_default(),
+            }
+        };
+        self.list().iter().map(view).collect()
+    }
+}
+
+/// The ids of what an extension brings.
+pub fn ids(preview: &Preview) -> Vec<CapabilityId> {
+    preview.entries.iter().map(|entry| entry.id.clone()).collect()
+}
+
+fn group_name(source: &SourceId) -> String {
+    format!("extension {source}")
+}
+
+fn preview(extension: &Extension) -> Preview {
+    let manifest = extension.manifest();
+    let entries = manifest.capabilities.iter().map(|entry| PreviewEntry {
+        id: entry.id.clone(),
+        kind: entry.kind,
+        label: entry.label.clone(),
+        grants: entry.grants,
+        transport: entry.transport,
+    });
+    Preview {
+        source: manifest.source.clone(),
+        label: manifest.label.clone(),
+        reach: extension.reach(),
+        entries: entries.collect(),
+    }
+}
