@@ -3,6 +3,7 @@
 //! Those of the state folder need no gateway; the rest are asked of the one that runs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use plexus_shared::audit::{tail, verify_tail};
 use plexus_shared::clock::Timestamp;
@@ -19,6 +20,9 @@ const TAIL: u64 = 1000;
 /// Bytes below which the disk is nearly full, and as good as full.
 const LOW: u64 = 1 << 30;
 const FULL: u64 = 64 << 20;
+
+/// What the log may be ahead by: it is written to while it is looked at.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,7 +141,7 @@ fn time(folder: &Path, now: Timestamp) -> Check {
     let newest =
         tail(folder, None, 1, |_| true).ok().and_then(|events| events.first().map(|e| e.at));
     match newest {
-        Some(newest) if newest > now => {
+        Some(newest) if newest.since(now) > SLACK => {
             let detail = format!("it is {now}, and the log has an event of {newest}");
             let fix = "set the machine's clock: grants and tokens end by it";
             Check::fail("clock", detail, fix)
