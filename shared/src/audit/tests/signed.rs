@@ -315,3 +315,26 @@ fn a_stub_is_believed_only_in_its_place_and_under_the_nodes_key() {
     fs::remove_file(&first).unwrap();
     assert_eq!(bad(&bench).0, "audit-2026-06-24.stub.json");
 }
+
+#[test]
+fn swapped_files_and_a_missing_line_or_file_are_named() {
+    let bench = Bench::new();
+    drop(aged(&bench));
+    let (first, second) = (bench.file("2026-06-23"), bench.file("2026-06-24"));
+    let (one, two) = (fs::read(&first).unwrap(), fs::read(&second).unwrap());
+    fs::write(&first, &two).unwrap();
+    fs::write(&second, &one).unwrap();
+    let moved = "event 1 is missing before it".to_owned();
+    assert_eq!(bad(&bench), ("audit-2026-06-23.jsonl".to_owned(), 1, moved));
+
+    // Without its last line, which is a checkpoint.
+    let cut = two[..two.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    fs::write(&first, &one).unwrap();
+    fs::write(&second, &two[..cut]).unwrap();
+    let gone = "event 3 is missing before it".to_owned();
+    assert_eq!(bad(&bench), ("audit-2026-06-25.jsonl".to_owned(), 1, gone));
+
+    fs::remove_file(&second).unwrap();
+    let gone = "events 2 to 3 are missing before it".to_owned();
+    assert_eq!(bad(&bench), ("audit-2026-06-25.jsonl".to_owned(), 1, gone));
+}
