@@ -106,11 +106,10 @@ pub(super) fn commit(connection: &mut Connection, changes: &[Change]) -> Result<
 fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     match change {
         Change::PutAgent(row) => put_agent(db, row),
-        Change::SpendCode(hash, at) => run(
-            db,
-            "INSERT OR REPLACE INTO spent_code VALUES (?1, ?2)",
-            params![hash.as_bytes(), at.as_millis()],
-        ),
+        Change::SpendCode(hash, at) => {
+            let sql = "INSERT OR REPLACE INTO spent_code VALUES (?1, ?2)";
+            run(db, sql, params![hash.as_bytes(), at.as_millis()])
+        }
         Change::PutGrant(grant) => put_grant(db, grant),
         Change::RevokeGrants { agent, capability, at } => revoke(db, agent, capability, *at),
         Change::LiftTombstone(agent, capability) => run(
@@ -134,16 +133,7 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::SetRules(rules) => set_rules(db, rules),
         Change::PutSource(row) => put_source(db, row),
         Change::DropSource(id) => run(db, "DELETE FROM source WHERE id = ?1", [id.as_str()]),
-        Change::PutExtension(row) => run(
-            db,
-            "INSERT OR REPLACE INTO extension VALUES (?1, ?2, ?3, ?4)",
-            params![
-                row.source.as_str(),
-                row.manifest,
-                word(&row.provenance),
-                row.installed_at.as_millis()
-            ],
-        ),
+        Change::PutExtension(row) => put_extension(db, row),
         Change::DropExtension(source) => {
             run(db, "DELETE FROM extension WHERE source = ?1", [source.as_str()])
         }
@@ -178,6 +168,12 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
 
 fn run(db: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
     db.prepare_cached(sql)?.execute(params).map(|_| ())
+}
+
+fn put_extension(db: &Transaction<'_>, row: &ExtensionRow) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO extension VALUES (?1, ?2, ?3, ?4)";
+    let at = row.installed_at.as_millis();
+    run(db, sql, params![row.source.as_str(), row.manifest, word(&row.provenance), at])
 }
 
 /// A model word (a class, a state) as its wire text.

@@ -4,11 +4,14 @@ use plexus_shared::admit::Binding;
 use plexus_shared::admit::token::Claims;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::members::member_scopes;
 use plexus_shared::ids::TokenId;
 use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::entry::EntryKind;
 use plexus_shared::model::input::Digest;
-use plexus_shared::model::scope::{ScopedToken, TokenScope};
+use plexus_shared::model::scope::{ScopedToken, TokenScope, Transitive};
 use plexus_shared::model::trust::{Grant, TrustWindow};
+use plexus_shared::source::registry::Catalog;
 
 use super::sessions::Session;
 use super::{ChangeError, Trust};
@@ -36,15 +39,16 @@ impl Trust {
                 .unwrap_or(now);
         // The wire counts whole seconds; what is shown is what is enforced.
         let expires_at = Timestamp::from_millis(expires_at.as_secs() * 1000);
-        let scopes: Vec<_> = grants
-            .iter()
-            .map(|grant| TokenScope {
-                id: grant.capability.clone(),
-                verbs: grant.verbs,
-                synthesized_for: None,
-                constraint: grant.constraint.clone(),
-            })
-            .collect();
+        let catalog = self.core.registry.catalog();
+        let transitive: Vec<_> =
+            grants.iter().filter_map(|grant| transitive(&catalog, grant)).collect();
+        let direct = grants.iter().map(|grant| TokenScope {
+            id: grant.capability.clone(),
+            verbs: grant.verbs,
+            synthesized_for: None,
+            constraint: grant.constraint.clone(),
+        });
+        let scopes: Vec<_> = direct.chain(transitive.iter().flat_map(members)).collect();
         let jti = TokenId::fresh(now);
         let claims = Claims::new(
             session.agent.clone(),
@@ -65,7 +69,6 @@ impl Trust {
             .detail(&serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
         self.core.audit.append(record).map_err(ChangeError::from)?;
         let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
-        let catalog = self.core.registry.catalog();
         let single = single.filter_map(|grant| {
             let definition = catalog.get(grant.capability.as_str())?.target.digest;
             Some((grant.capability.clone(), Binding { definition, input }))
@@ -82,9 +85,30 @@ impl Trust {
             jti,
             expires_at,
             scopes,
-            transitive: Vec::new(),
+            transitive,
             grant_expires_at: grant_ends,
             trust_window: grants.iter().map(|grant| grant.window).reduce(TrustWindow::shorter),
         })
     }
+}
+
+/// What `grant` lets the run of a workflow do; nothing for another kind of entry, or when the members
+/// are not as the workflow says.
+fn transitive(catalog: &Catalog, grant: &Grant) -> Option<Transitive> {
+    let definition = &catalog.get(grant.capability.as_str())?.target.definition;
+    if definition.kind != EntryKind::Workflow {
+        return None;
+    }
+    let member_scopes = member_scopes(catalog, definition.id.as_str()).ok()?;
+    Some(Transitive { workflow_id: grant.capability.clone(), member_scopes })
+}
+
+/// The scopes that only the run of the workflow can use.
+fn members(of: &Transitive) -> impl Iterator<Item = TokenScope> {
+    of.member_scopes.iter().map(|member| TokenScope {
+        id: member.id.clone(),
+        verbs: member.verbs,
+        synthesized_for: Some(of.workflow_id.clone()),
+        constraint: None,
+    })
 }
