@@ -1,6 +1,7 @@
 //! The owner answers.
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
+use plexus_shared::gate::members::whole_verbs;
 use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::PendingId;
 use plexus_shared::model::constraint::Constraint;
@@ -123,11 +124,12 @@ impl Trust {
                 return Err(changed());
             }
             let class = target.posture.provenance;
+            let verbs = whole_verbs(&catalog, ask.id.as_str(), ask.verbs);
             let window = match window {
-                Some(picked) => self.window(Picker::Owner, class, ask.verbs, Some(picked)),
+                Some(picked) => self.window(Picker::Owner, class, verbs, Some(picked)),
                 // A call that was shown is what is allowed: once, unless the owner says more.
                 None if item.input.is_some() || item.agent.is_anonymous() => TrustWindow::Once,
-                None => self.window(Picker::Agent, class, ask.verbs, ask.window),
+                None => self.window(Picker::Agent, class, verbs, ask.window),
             };
             let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };
             let grant = granted(&item.agent, &ask.id, ask.verbs, window, now);

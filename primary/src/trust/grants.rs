@@ -2,7 +2,8 @@
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::constraint::satisfied;
-use plexus_shared::gate::sensitivity::{Picker, sensitivity};
+use plexus_shared::gate::members::{whole_sensitivity, whole_verbs};
+use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::{AgentId, BundleId, PendingId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
@@ -176,7 +177,9 @@ impl Trust {
             let held = ledger.standing(agent, id, ask.verbs, fits, now);
             let provenance = target.posture.provenance;
             let (verbs, tombstoned) = (ask.verbs, ledger.tombstoned(agent, id));
-            let question = Question { provenance, verbs, held: held.is_some(), tombstoned };
+            let whole = whole_verbs(catalog, id.as_str(), verbs);
+            let held_now = held.is_some();
+            let question = Question { provenance, verbs: whole, held: held_now, tombstoned };
             match (authorizer.decide(&question), held) {
                 (Decision::Allow, Some(grant)) => {
                     let constraint = ask.constraint.or_else(|| grant.constraint.clone());
@@ -185,7 +188,7 @@ impl Trust {
                 (Decision::Allow, None) => {
                     let window = match agent.is_anonymous() {
                         true => TrustWindow::Once,
-                        false => self.window(Picker::Agent, provenance, verbs, ask.window),
+                        false => self.window(Picker::Agent, provenance, whole, ask.window),
                     };
                     let grant = granted(agent, id, verbs, window, now);
                     sorted.fresh.push(Grant { constraint: ask.constraint, ..grant });
@@ -360,24 +363,22 @@ fn fits(ask: &Requested, target: &Registered) -> Result<(), Denial> {
 pub(super) fn narration(catalog: &Catalog, item: &PendingRow) -> Vec<PendingNarration> {
     let told = item.asks.iter().filter_map(|ask| {
         let target = &catalog.get(ask.id.as_str())?.target;
-        Some(narrate(&item.agent, target, ask.verbs, ask.purpose.as_deref()))
+        Some(narrate(catalog, &item.agent, target, ask.verbs, ask.purpose.as_deref()))
     });
     told.collect()
 }
 
 /// `grant` as the ledger shows it.
 pub fn standing(catalog: &Catalog, grant: &Grant) -> StandingGrant {
-    use plexus_shared::model::entry::TransportKind;
     use plexus_shared::model::trust::Provenance;
     let listed = catalog.get(grant.capability.as_str());
     let class = listed.map_or(Provenance::Extension, |listed| listed.target.posture.provenance);
-    let transport = listed.map_or(TransportKind::Ipc, |listed| listed.target.definition.transport);
     StandingGrant {
         agent_id: grant.agent.clone(),
         capability_id: grant.capability.clone(),
         verbs: grant.verbs,
         provenance: class,
-        sensitivity: sensitivity(class, transport, grant.verbs),
+        sensitivity: whole_sensitivity(catalog, grant.capability.as_str(), grant.verbs),
         granted_at: grant.granted_at,
         expires_at: grant.expires_at,
         trust_window: grant.window,

@@ -1,10 +1,11 @@
 //! What the owner is told, written by the gateway so that no agent can colour it.
 
-use plexus_shared::gate::sensitivity::{Picker, choose_window, sensitivity};
+use plexus_shared::gate::members::{member_scopes, whole_sensitivity, whole_verbs};
+use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::{AgentId, CapabilityId};
 use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
-use plexus_shared::source::registry::Registered;
+use plexus_shared::source::registry::{Catalog, Registered};
 use serde::Serialize;
 
 /// The longest purpose an agent may give, in characters.
@@ -33,13 +34,16 @@ pub struct PendingNarration {
 
 /// Tells what approving `verbs` on `target` for `agent` would mean.
 pub fn narrate(
+    catalog: &Catalog,
     agent: &AgentId,
     target: &Registered,
     verbs: VerbSet,
     purpose: Option<&str>,
 ) -> PendingNarration {
     let provenance = target.posture.provenance;
-    let window = choose_window(Picker::Agent, provenance, verbs, None);
+    let id = target.definition.id.as_str();
+    let whole = whole_verbs(catalog, id, verbs);
+    let window = choose_window(Picker::Agent, provenance, whole, None);
     let loud = verbs.to_string().to_uppercase();
     let definition = &target.definition;
     let lasting = match window {
@@ -49,14 +53,22 @@ pub fn narrate(
     // Their words stay between our quotation marks.
     let quoted = |words: &str| words.replace(['“', '”', '"'], "'");
     let why = purpose.map(|words| format!(" — “{}”", quoted(words))).unwrap_or_default();
+    let members = match member_scopes(catalog, id) {
+        Ok(members) if members.is_empty() => String::new(),
+        Ok(members) => {
+            let named = members.iter().map(|member| format!("{} [{}]", member.id, member.verbs));
+            format!(" Its run calls {}.", named.collect::<Vec<_>>().join(", "))
+        }
+        Err(why) => format!(" Its run would fail: {why}."),
+    };
     PendingNarration {
         id: definition.id.clone(),
         verbs,
         provenance,
-        sensitivity: sensitivity(provenance, definition.transport, verbs),
+        sensitivity: whole_sensitivity(catalog, id, verbs),
         default_trust_window: window,
         summary: format!(
-            "Approving lets {agent} {loud} “{}” ({}) {lasting}.",
+            "Approving lets {agent} {loud} “{}” ({}) {lasting}.{members}",
             plain(&quoted(&definition.label), 80),
             definition.id,
         ),

@@ -4,6 +4,7 @@ use crate::gate::sensitivity::sensitivity;
 use crate::model::entry::EntryKind;
 use crate::model::scope::MemberScope;
 use crate::model::trust::Sensitivity;
+use crate::model::verb::{Verb, VerbSet};
 use crate::source::registry::{Catalog, Registered};
 
 /// The most members a workflow may come to, those of its members included.
@@ -67,22 +68,32 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The risk of `id` as a whole: for a workflow the most over itself and its members, `high` when they
-/// can't be told.
-pub fn whole_sensitivity(catalog: &Catalog, id: &str) -> Sensitivity {
-    let Some(listed) = catalog.get(id) else { return Sensitivity::High };
-    let own = listed.target.posture.sensitivity;
-    if listed.target.definition.kind != EntryKind::Workflow {
-        return own;
+/// The verbs that granting `verbs` on `id` comes to: for a workflow its members' too, every verb when
+/// they can't be told. What is asked of the owner, and for how long a yes stands, goes by these.
+pub fn whole_verbs(catalog: &Catalog, id: &str, verbs: VerbSet) -> VerbSet {
+    let workflow = catalog.get(id).is_some_and(|l| l.target.definition.kind == EntryKind::Workflow);
+    match workflow.then(|| member_scopes(catalog, id)) {
+        None => verbs,
+        Some(Ok(members)) => members.iter().fold(verbs, |all, member| all.union(member.verbs)),
+        Some(Err(_)) => Verb::ALL.iter().copied().collect(),
     }
-    let Ok(members) = member_scopes(catalog, id) else { return Sensitivity::High };
-    let of = |scope: &MemberScope| {
-        let target = &catalog.get(scope.id.as_str())?.target;
-        let Registered { definition, posture, .. } = &**target;
-        Some(sensitivity(posture.provenance, definition.transport, scope.verbs))
+}
+
+/// The risk of `verbs` on `id` as a whole: for a workflow the most over itself and its members, `high`
+/// when they can't be told.
+pub fn whole_sensitivity(catalog: &Catalog, id: &str, verbs: VerbSet) -> Sensitivity {
+    let of = |id: &str, verbs| {
+        let Some(listed) = catalog.get(id) else { return Sensitivity::High };
+        let Registered { definition, posture, .. } = &*listed.target;
+        sensitivity(posture.provenance, definition.transport, verbs)
     };
-    let members = members.iter().map(|scope| of(scope).unwrap_or(Sensitivity::High));
-    members.fold(own, Ord::max)
+    let own = of(id, verbs);
+    let workflow = catalog.get(id).is_some_and(|l| l.target.definition.kind == EntryKind::Workflow);
+    match workflow.then(|| member_scopes(catalog, id)) {
+        None => own,
+        Some(Ok(members)) => members.iter().map(|m| of(m.id.as_str(), m.verbs)).fold(own, Ord::max),
+        Some(Err(_)) => Sensitivity::High,
+    }
 }
 
 #[cfg(test)]
@@ -136,8 +147,8 @@ mod tests {
         let scopes = member_scopes(&catalog, "s.outer.run").unwrap();
         let scopes: Vec<_> = scopes.iter().map(|s| format!("{} {}", s.id, s.verbs)).collect();
         assert_eq!(scopes, ["s.a.read read", "s.inner.run read", "s.b.write write"]);
-        assert_eq!(whole_sensitivity(&catalog, "s.outer.run"), Sensitivity::High);
-        assert_eq!(whole_sensitivity(&catalog, "s.a.read"), Sensitivity::Low);
+        assert_eq!(whole_sensitivity(&catalog, "s.outer.run", VerbSet::READ), Sensitivity::High);
+        assert_eq!(whole_sensitivity(&catalog, "s.a.read", VerbSet::READ), Sensitivity::Low);
         let outer = catalog.get("s.outer.run").unwrap();
         assert_eq!(outer.target.posture.sensitivity, Sensitivity::High, "its entry says so too");
         assert!(member_scopes(&catalog, "s.a.read").unwrap().is_empty());
@@ -156,7 +167,7 @@ mod tests {
             let catalog = catalog(entries);
             let refused = member_scopes(&catalog, "s.a.run").unwrap_err();
             assert!(refused.contains(why), "{refused}");
-            assert_eq!(whole_sensitivity(&catalog, "s.a.run"), Sensitivity::High);
+            assert_eq!(whole_sensitivity(&catalog, "s.a.run", VerbSet::READ), Sensitivity::High);
         }
         assert!(member_scopes(&catalog(more), "s.no.run").is_err());
     }
