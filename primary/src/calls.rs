@@ -65,13 +65,13 @@ impl Calls {
     pub async fn with_session(&self, session: Session, call: Call) -> Reply {
         let (trust, asker) = (self.trust.clone(), session.clone());
         let (id, input) = (call.id.clone(), call.input.value().cloned());
-        let digest = call.input.digest();
+        let Some((value, digest)) = input.zip(call.input.digest()) else {
+            return self.refuse(&session, call, unreadable());
+        };
         // Carried through: whoever hangs up leaves no half-made grant.
         let asking = tokio::spawn(async move {
-            let shown = input.zip(digest).map(|(value, digest)| AskedInput {
-                value,
-                digest: data_encoding::HEXLOWER.encode(&digest),
-            });
+            let digest = data_encoding::HEXLOWER.encode(&digest);
+            let shown = AskedInput { value, digest };
             assist(&trust, &asker, id, shown).await
         });
         let asked = asking.await.unwrap_or_else(|error| {
@@ -136,19 +136,21 @@ impl Calls {
 }
 
 fn unreadable() -> Denial {
-    Denial::new(Code::SchemaValidationFailed, "the input can't be read, so no key can hold it")
+    let message = "an input that is shown to the owner or held by a key has each member once and \
+                   integers up to 2^53; say larger ones as text";
+    Denial::new(Code::SchemaValidationFailed, message)
 }
 
 async fn assist(
     trust: &Trust,
     session: &Session,
     id: String,
-    shown: Option<AskedInput>,
+    shown: AskedInput,
 ) -> Result<Assisted, Denial> {
     let verbs = trust.verbs_of(&id)?;
     let asked =
         Requested { id, wanted: true, verbs, window: None, purpose: None, constraint: None };
-    let occasion = Occasion { input: shown, bundle: None };
+    let occasion = Occasion { input: Some(shown), bundle: None };
     match trust.request(session, vec![asked], occasion).await? {
         GrantReply::Token(token, _) => {
             let verified = trust.keys().verify(&token.token);

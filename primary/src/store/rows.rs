@@ -188,6 +188,13 @@ pub struct PendingRow {
     pub bundle: Option<AskedBundle>,
 }
 
+impl PendingRow {
+    /// Whether a plain yes is for one use: of the call that is shown, or by whoever has no name.
+    pub fn single(&self) -> bool {
+        self.input.is_some() || self.agent.is_anonymous()
+    }
+}
+
 /// A configured source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceRow {

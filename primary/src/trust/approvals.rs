@@ -128,7 +128,7 @@ impl Trust {
             let window = match window {
                 Some(picked) => self.window(Picker::Owner, class, verbs, Some(picked)),
                 // A call that was shown is what is allowed: once, unless the owner says more.
-                None if item.input.is_some() || item.agent.is_anonymous() => TrustWindow::Once,
+                None if item.single() => TrustWindow::Once,
                 None => self.window(Picker::Agent, class, verbs, ask.window),
             };
             let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };

@@ -361,11 +361,7 @@ fn fits(ask: &Requested, target: &Registered) -> Result<(), Denial> {
 }
 
 pub(super) fn narration(catalog: &Catalog, item: &PendingRow) -> Vec<PendingNarration> {
-    let told = item.asks.iter().filter_map(|ask| {
-        let target = &catalog.get(ask.id.as_str())?.target;
-        Some(narrate(catalog, &item.agent, target, ask.verbs, ask.purpose.as_deref()))
-    });
-    told.collect()
+    item.asks.iter().filter_map(|ask| narrate(catalog, item, ask)).collect()
 }
 
 /// `grant` as the ledger shows it.

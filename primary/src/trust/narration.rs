@@ -2,11 +2,13 @@
 
 use plexus_shared::gate::members::{member_scopes, whole_sensitivity, whole_verbs};
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
-use plexus_shared::ids::{AgentId, CapabilityId};
+use plexus_shared::ids::CapabilityId;
 use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
-use plexus_shared::source::registry::{Catalog, Registered};
+use plexus_shared::source::registry::Catalog;
 use serde::Serialize;
+
+use crate::store::rows::{Ask, PendingRow};
 
 /// The longest purpose an agent may give, in characters.
 pub const MAX_PURPOSE: usize = 280;
@@ -32,18 +34,16 @@ pub struct PendingNarration {
     pub notification_line: String,
 }
 
-/// Tells what approving `verbs` on `target` for `agent` would mean.
-pub fn narrate(
-    catalog: &Catalog,
-    agent: &AgentId,
-    target: &Registered,
-    verbs: VerbSet,
-    purpose: Option<&str>,
-) -> PendingNarration {
+/// Tells what approving `ask` of `item` would mean; nothing when the capability has gone.
+pub fn narrate(catalog: &Catalog, item: &PendingRow, ask: &Ask) -> Option<PendingNarration> {
+    let target = &catalog.get(ask.id.as_str())?.target;
+    let (agent, id, verbs, purpose) = (&item.agent, ask.id.as_str(), ask.verbs, &ask.purpose);
     let provenance = target.posture.provenance;
-    let id = target.definition.id.as_str();
     let whole = whole_verbs(catalog, id, verbs);
-    let window = choose_window(Picker::Agent, provenance, whole, None);
+    let window = match item.single() {
+        true => TrustWindow::Once,
+        false => choose_window(Picker::Agent, provenance, whole, None),
+    };
     let loud = verbs.to_string().to_uppercase();
     let definition = &target.definition;
     let lasting = match window {
@@ -52,7 +52,7 @@ pub fn narrate(
     };
     // Their words stay between our quotation marks.
     let quoted = |words: &str| words.replace(['“', '”', '"'], "'");
-    let why = purpose.map(|words| format!(" — “{}”", quoted(words))).unwrap_or_default();
+    let why = purpose.as_ref().map(|words| format!(" — “{}”", quoted(words))).unwrap_or_default();
     let members = match member_scopes(catalog, id) {
         Ok(members) if members.is_empty() => String::new(),
         Ok(members) => {
@@ -61,7 +61,7 @@ pub fn narrate(
         }
         Err(why) => format!(" Its run would fail: {why}."),
     };
-    PendingNarration {
+    Some(PendingNarration {
         id: definition.id.clone(),
         verbs,
         provenance,
@@ -76,7 +76,7 @@ pub fn narrate(
             &format!("{agent} wants to {loud} {}{why}", quoted(&definition.label)),
             MAX_LINE,
         ),
-    }
+    })
 }
 
 /// `text` on one line, without control characters, at most `max` characters long.

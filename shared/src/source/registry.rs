@@ -16,7 +16,7 @@ use crate::gate::sensitivity::{default_window, sensitivity};
 use crate::ids::{CapabilityId, SourceId};
 use crate::model::entry::{CapabilityEntry, CapabilitySummary, Definition, Posture};
 use crate::model::exposure::{ExposureRule, ExposureRules};
-use crate::model::input::{Digest, digest};
+use crate::model::input::Digest;
 use crate::model::trust::{Provenance, Sensitivity};
 use crate::secret::sha256;
 use crate::source::health::HealthCell;
@@ -297,8 +297,9 @@ fn raise_workflows(entries: &mut [Registered], others: &Catalog) {
 
 /// SHA-256 over the canonical JSON of `definition`.
 fn digest_of(definition: &Definition) -> Digest {
-    let value = serde_json::to_value(definition).ok();
-    value.and_then(|value| digest(&value)).unwrap_or_default()
+    let value = serde_json::to_value(definition).unwrap_or_default();
+    // What has no canonical form is told apart by how it is written.
+    sha256(&serde_json_canonicalizer::to_vec(&value).unwrap_or_else(|_| value.to_string().into()))
 }
 
 fn build(state: &State, before: &Catalog) -> Catalog {

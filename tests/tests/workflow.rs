@@ -1,0 +1,71 @@
+//! What granting a workflow lets its run do, and what it does not.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use plexus_tests::{Agent, Primary, Stage};
+use serde_json::{Value, json};
+
+const READ: &str = "notes.file.read";
+const WRITE: &str = "notes.file.write";
+const LOOK: &str = "desk.note.look";
+const SAVE: &str = "desk.note.save";
+
+/// A gateway with a folder and two workflows over it, each of which says that it only reads.
+async fn set() -> (Stage, Primary, Agent) {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let workflow = |name: &str, member: &str, verb: &str| {
+        json!({"name": name, "kind": "workflow", "label": name, "describe": "Looks at a note.",
+            "grants": ["read"], "members": [{"id": member, "verbs": [verb]}]})
+    };
+    let manifest = json!({
+        "manifest": "plexus-extension/0.1", "source": "desk", "label": "Desk", "transport": "workflow",
+        "allowCrossSource": true,
+        "capabilities": [workflow("note.look", READ, "read"), workflow("note.save", WRITE, "write")],
+    });
+    let installed = primary.post("extensions", &json!({ "manifest": manifest })).await;
+    assert_eq!(installed["registered"], json!([LOOK, SAVE]), "{installed}");
+    let ada = primary.agent("ada", &[]).await;
+    (stage, primary, ada)
+}
+
+fn note() -> Value {
+    json!({"path": "a.txt", "content": "kept"})
+}
+
+#[tokio::test]
+async fn a_workflow_runs_with_its_members_scopes_and_nobody_else_does() {
+    let (stage, primary, ada) = set().await;
+    std::fs::write(stage.path("notes/a.txt"), "seen").unwrap();
+    let (status, granted) = ada.ask(&json!({LOOK: "allow"})).await;
+    assert_eq!(status, 200, "{granted}");
+    let members = json!([{"workflowId": LOOK, "memberScopes": [{"id": READ, "verbs": ["read"]}]}]);
+    assert_eq!(granted["transitive"], members);
+    assert_eq!(granted["scopes"][1]["synthesizedFor"], LOOK);
+    let token = granted["token"].as_str().unwrap();
+    let (status, ran) = ada.invoke(token, LOOK, &json!({"path": "a.txt"})).await;
+    assert_eq!(status, 200, "{ran}");
+    assert!(ran["output"].to_string().contains("seen"), "{ran}");
+    let (status, direct) = ada.invoke(token, READ, &json!({"path": "a.txt"})).await;
+    assert_eq!((status, &direct["error"]["code"]), (401, &json!("grant_required")));
+    primary.post("revoke", &json!({"agentId": "ada", "capabilityId": LOOK})).await;
+    assert_eq!(ada.invoke(token, LOOK, &json!({"path": "a.txt"})).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_workflow_that_writes_waits_for_the_owner_whatever_it_says_of_itself() {
+    let (stage, primary, ada) = set().await;
+    std::fs::write(stage.path("notes/a.txt"), "as it was").unwrap();
+    let (status, asked) = ada.ask(&json!({SAVE: "allow"})).await;
+    let id = asked["pendingId"].as_str().unwrap_or_else(|| panic!("{status} {asked}"));
+    let waiting = primary.get("pending").await["pending"][0]["pendingNarration"][0].clone();
+    assert!(waiting["summary"].as_str().unwrap().contains("notes.file.write [write]"), "{waiting}");
+    assert_eq!(waiting["sensitivity"], "elevated", "{waiting}");
+    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    let token = ada.token(SAVE).await;
+    let (status, ran) = ada.invoke(&token, SAVE, &note()).await;
+    assert_eq!(status, 200, "{ran}");
+    assert_eq!(std::fs::read_to_string(stage.path("notes/a.txt")).unwrap(), "kept");
+    assert_eq!(ada.invoke(&token, WRITE, &note()).await.0, 401, "its members stay its own");
+}
