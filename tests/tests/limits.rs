@@ -53,6 +53,11 @@ async fn guessing_costs_the_guesser_alone_and_the_log_stays_short() {
         // The owner, from the same address, is let in all the while.
         assert_eq!(primary.get("status").await["frozen"], false);
     }
+    let key = wrong.trim_end().strip_prefix("X-Plexus-Connection-Key: ").unwrap();
+    let revoke = json!({"agentId": "ada", "capabilityId": "notes.file.read"});
+    let ask = Ask::with_body(Method::POST, "/grants/revoke", &revoke);
+    let answer = primary.send(ask.header("x-plexus-connection-key", key)).await.unwrap();
+    assert_eq!(answer.status, 429, "the owner's key is the same door everywhere");
     let rows = rows(&primary, "auth.failed").await;
     assert!((1..=10).contains(&rows.len()), "{} rows", rows.len());
     // Another door is another matter: a right PAT was never counted, and wrong ones are by themselves.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::AgentId;
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::input::Digest;
@@ -19,7 +20,8 @@ use crate::store::rows::ReplayRow;
 const MEMORY: Duration = Duration::from_secs(24 * 3600);
 /// The most bytes of answers that are held; beyond it the oldest are let go.
 const MAX_HELD: usize = 64 << 20;
-/// The most keys that are remembered.
+/// The most keys that are remembered of one agent, and of all.
+const MAX_KEYS_OF_ONE: usize = 10_000;
 const MAX_KEYS: usize = 100_000;
 
 type Key = (AgentId, String, String);
@@ -43,6 +45,7 @@ struct Entry {
 #[derive(Default)]
 struct Inner {
     entries: HashMap<Key, Entry>,
+    of: HashMap<AgentId, usize>,
     held: VecDeque<(Key, usize)>,
     bytes: usize,
 }
@@ -75,8 +78,9 @@ impl Replays {
             let key = (row.agent.clone(), row.capability.clone(), row.key.clone());
             (key, Entry { row, stage: Stage::Told })
         };
-        let entries = kept.into_iter().map(told).collect();
-        Self { core, inner: Mutex::new(Inner { entries, ..Inner::default() }) }
+        let mut inner = Inner::default();
+        kept.into_iter().map(told).for_each(|(key, entry)| inner.insert(key, entry));
+        Self { core, inner: Mutex::new(inner) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -130,10 +134,10 @@ impl Replays {
                 Stage::Told => Err(Box::new(told(&entry.row))),
             };
         }
-        if inner.entries.len() >= MAX_KEYS {
-            inner.entries.retain(|_, entry| now.since(entry.row.at) < MEMORY);
+        if inner.full(&key.0) {
+            inner.forget(now);
         }
-        if inner.entries.len() >= MAX_KEYS {
+        if inner.full(&key.0) {
             let message = "too many idempotency keys are remembered; call without one";
             return Err(Box::new(Denial::new(Code::RateLimited, message)));
         }
@@ -149,7 +153,7 @@ impl Replays {
             outcome: "started".to_owned(),
         };
         let entry = Entry { row: row.clone(), stage: Stage::Running(running) };
-        inner.entries.insert(key.clone(), entry);
+        inner.insert(key.clone(), entry);
         let place = Place { replays: self.clone(), key: key.clone(), over };
         Ok(Look::Mine(Box::new((place, row))))
     }
@@ -195,7 +199,7 @@ impl Place {
     }
 
     fn give_up(self) {
-        self.replays.lock().entries.remove(&self.key);
+        self.replays.lock().remove(&self.key);
     }
 }
 
@@ -213,6 +217,34 @@ impl Drop for Place {
 }
 
 impl Inner {
+    fn full(&self, agent: &AgentId) -> bool {
+        let mine = self.of.get(agent).copied().unwrap_or_default();
+        self.entries.len() >= MAX_KEYS || mine >= MAX_KEYS_OF_ONE
+    }
+
+    fn insert(&mut self, key: Key, entry: Entry) {
+        let agent = key.0.clone();
+        if self.entries.insert(key, entry).is_none() {
+            *self.of.entry(agent).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if self.entries.remove(key).is_some()
+            && let Some(count) = self.of.get_mut(&key.0)
+        {
+            *count -= 1;
+        }
+    }
+
+    /// Lets go of the keys whose day is over.
+    fn forget(&mut self, now: Timestamp) {
+        let old = self.entries.iter().filter(|(_, entry)| now.since(entry.row.at) >= MEMORY);
+        let old: Vec<_> = old.map(|(key, _)| key.clone()).collect();
+        old.iter().for_each(|key| self.remove(key));
+        self.of.retain(|_, count| *count > 0);
+    }
+
     /// Holds an answer of `bytes`, letting the oldest ones go.
     fn hold(&mut self, key: Key, bytes: usize) {
         self.held.push_back((key, bytes));
@@ -234,4 +266,45 @@ fn size(reply: &Reply) -> usize {
             Ok(Output::Json(output) | Output::Mcp(output)) => output.get().len(),
             Err(denial) => denial.message.len(),
         }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn entry(agent: &AgentId, n: usize, at: Timestamp) -> (Key, Entry) {
+        let row = ReplayRow {
+            agent: agent.clone(),
+            capability: "notes.file.write".to_owned(),
+            key: n.to_string(),
+            input: [0; 32],
+            at,
+            audit_id: None,
+            outcome: "ok".to_owned(),
+        };
+        (
+            (agent.clone(), row.capability.clone(), row.key.clone()),
+            Entry { row, stage: Stage::Told },
+        )
+    }
+
+    #[test]
+    fn one_agents_keys_leave_the_others_theirs_and_last_a_day() {
+        let (ada, bob): (AgentId, AgentId) = ("ada".parse().unwrap(), "bob".parse().unwrap());
+        let mut inner = Inner::default();
+        let start = Timestamp::from_millis(1);
+        for n in 0..MAX_KEYS_OF_ONE {
+            assert!(!inner.full(&ada));
+            let (key, entry) = entry(&ada, n, start);
+            inner.insert(key, entry);
+        }
+        assert!(inner.full(&ada) && !inner.full(&bob));
+        let (key, again) = entry(&ada, 0, start);
+        inner.insert(key.clone(), again);
+        inner.remove(&key);
+        assert!(!inner.full(&ada), "a key is counted once");
+        inner.forget(start.plus(MEMORY));
+        assert!(inner.entries.is_empty() && inner.of.is_empty());
+    }
 }

@@ -1,8 +1,8 @@
 //! `/grants/refresh`, `/grants/revoke`, `/grants/context`: carrying on, giving back, reading up.
 
-use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use plexus_shared::ids::{AgentId, BundleId, CapabilityId, TokenId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::entry::SkillBody;
@@ -10,8 +10,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::error::Failure;
-use crate::http::extract::{bearer, is_owner};
+use crate::http::extract::{KEY_HEADER, bearer, is_owner};
+use crate::http::limits::Peer;
 use crate::http::{Services, extract};
+use crate::limits::Door;
 use crate::store::rows::{BundleRow, ContextRef};
 use crate::trust::sessions::Session;
 use crate::trust::{Revoked, Selector};
@@ -76,6 +78,7 @@ impl RevokeRequest {
 /// Takes something back: the owner anything, an agent the very token it presents.
 pub async fn revoke(
     State(services): State<Services>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     extract::Json(request): extract::Json<RevokeRequest>,
 ) -> Result<Json<Value>, Failure> {
@@ -89,7 +92,11 @@ pub async fn revoke(
     if !allowed {
         let message = "a token may give back itself alone; anything else is the owner's to revoke";
         let denial = Denial::new(Code::GrantRequired, message);
-        return Err(Failure::new(denial).with_status(StatusCode::FORBIDDEN));
+        let refusal = Failure::new(denial).with_status(StatusCode::FORBIDDEN);
+        // Whoever shows a wrong key is guessing.
+        let guess = headers.contains_key(KEY_HEADER).then_some(peer.map(|Extension(peer)| peer));
+        let wait = guess.and_then(|peer| services.limits.failed(&services.core, peer, Door::Owner));
+        return Err(wait.unwrap_or(refusal));
     }
     let revoked =
         services.trust.revoke(&selector, reason.as_deref()).await.map_err(Denial::from)?;
