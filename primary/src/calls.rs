@@ -129,7 +129,7 @@ impl Calls {
                 place.done(&reply).await;
                 reply
             }
-            Ok(Begin::Again(reply)) => admitted.replay(&reply),
+            Ok(Begin::Again(reply)) => self.pipeline.replay(admitted, &reply),
             Err(denial) => admitted.refuse(*denial),
         }
     }

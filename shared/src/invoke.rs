@@ -110,6 +110,25 @@ impl Pipeline {
     }
 }
 
+impl Pipeline {
+    /// Answers an admitted call with what the same one was answered before, and records that: when its
+    /// token still lives, for it may have waited since it was admitted.
+    pub fn replay(&self, admitted: Admitted, before: &Reply) -> Reply {
+        if let Some(token) = admitted.admission.token()
+            && let Err(denial) = self.liveness.check(token, self.clock.now())
+        {
+            let denial = denial.about(&admitted.admission.call().id);
+            return admitted.refuse(denial);
+        }
+        let detail = json!({"replay": before.audit_id.as_ref().map(EventId::as_str)});
+        let bracket = admitted.bracket.refine(|record| record.detail(&detail));
+        match bracket.read_only().and_then(|row| row.close(&before.outcome)) {
+            Ok(_) => before.clone(),
+            Err(unavailable) => unrecorded(before.id.clone(), &unavailable),
+        }
+    }
+}
+
 impl Reinvoke for Pipeline {
     fn reinvoke(&self, authority: Authority, call: Call) -> Reinvoked<'_> {
         Box::pin(self.invoke(authority, call))
@@ -127,16 +146,6 @@ impl Admitted {
     /// What was admitted.
     pub fn admission(&self) -> &Admission {
         &self.admission
-    }
-
-    /// Answers the call with what the same one was answered before, and records that.
-    pub fn replay(self, before: &Reply) -> Reply {
-        let detail = json!({"replay": before.audit_id.as_ref().map(EventId::as_str)});
-        let bracket = self.bracket.refine(|record| record.detail(&detail));
-        match bracket.read_only().and_then(|row| row.close(&before.outcome)) {
-            Ok(_) => before.clone(),
-            Err(unavailable) => unrecorded(before.id.clone(), &unavailable),
-        }
     }
 
     /// Refuses the call after all, and records it.

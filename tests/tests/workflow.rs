@@ -69,3 +69,16 @@ async fn a_workflow_that_writes_waits_for_the_owner_whatever_it_says_of_itself()
     assert_eq!(std::fs::read_to_string(stage.path("notes/a.txt")).unwrap(), "kept");
     assert_eq!(ada.invoke(&token, WRITE, &note()).await.0, 401, "its members stay its own");
 }
+
+#[tokio::test]
+async fn what_was_revoked_is_not_reached_through_a_workflow_unasked() {
+    let (stage, primary, ada) = set().await;
+    std::fs::write(stage.path("notes/a.txt"), "seen").unwrap();
+    let (_, granted) = ada.ask(&json!({LOOK: "allow"})).await;
+    let token = granted["token"].as_str().unwrap();
+    primary.post("revoke", &json!({"agentId": "ada", "capabilityId": READ})).await;
+    let (status, ran) = ada.invoke(token, LOOK, &json!({"path": "a.txt"})).await;
+    assert_eq!((status, &ran["error"]["code"]), (401, &json!("token_revoked")), "{ran}");
+    let (status, asked) = ada.ask(&json!({LOOK: "allow"})).await;
+    assert!(asked["pendingId"].is_string(), "held or not, the owner is asked: {status} {asked}");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::constraint::check;
-use plexus_shared::gate::members::whole_verbs;
+use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::{AgentId, CapabilityId, SessionId};
 use plexus_shared::model::constraint::Constraint;
@@ -217,14 +217,13 @@ impl Trust {
                 let id = cap.id.clone();
                 check(constraint).map_err(|why| ConnectError::Constraint { id, why })?;
             }
-            let whole = whole_verbs(&catalog, definition.id.as_str(), asked);
-            if whole.contains(Verb::Execute) {
+            let whole = Whole::of(&catalog, definition.id.as_str(), asked);
+            if whole.verbs.contains(Verb::Execute) {
                 let why = "execute is approved for each use and can not be granted ahead";
                 skipped.push((cap.id.clone(), why.to_owned()));
                 continue;
             }
-            let class = listed.target.posture.provenance;
-            let window = self.window(Picker::Owner, class, whole, cap.window);
+            let window = self.window(Picker::Owner, whole.class, whole.verbs, cap.window);
             if window == TrustWindow::Once {
                 let why = "a single use can not be granted ahead; it is approved when asked for";
                 skipped.push((cap.id.clone(), why.to_owned()));
@@ -320,6 +319,11 @@ impl Trust {
         self.core.audit.append(record).map_err(ChangeError::from)?;
         self.sessions.open(session.clone(), now);
         Ok(session)
+    }
+
+    /// Ends the session `id`.
+    pub fn close(&self, id: &SessionId) {
+        self.sessions.close(id);
     }
 
     /// The live session `id`.

@@ -1,7 +1,7 @@
 //! The owner answers.
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
-use plexus_shared::gate::members::whole_verbs;
+use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::PendingId;
 use plexus_shared::model::constraint::Constraint;
@@ -123,8 +123,7 @@ impl Trust {
             if data_encoding::HEXLOWER.encode(&target.digest) != ask.digest {
                 return Err(changed());
             }
-            let class = target.posture.provenance;
-            let verbs = whole_verbs(&catalog, ask.id.as_str(), ask.verbs);
+            let Whole { class, verbs, .. } = Whole::of(&catalog, ask.id.as_str(), ask.verbs);
             let window = match window {
                 Some(picked) => self.window(Picker::Owner, class, verbs, Some(picked)),
                 // A call that was shown is what is allowed: once, unless the owner says more.

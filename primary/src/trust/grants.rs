@@ -2,7 +2,7 @@
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::constraint::satisfied;
-use plexus_shared::gate::members::{whole_sensitivity, whole_verbs};
+use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::{AgentId, BundleId, PendingId};
 use plexus_shared::model::constraint::Constraint;
@@ -107,6 +107,8 @@ impl Trust {
         occasion: Occasion,
     ) -> Result<GrantReply, Denial> {
         let _gate = self.gate.lock().await;
+        // It may have ended while this waited: what is revoked asks for nothing any more.
+        let session = &self.session(Some(session.id.as_str()))?;
         let catalog = self.core.registry.catalog();
         known(&catalog, &requested)?;
         let mut sorted = self.sort(&catalog, &session.agent, requested, &occasion)?;
@@ -174,12 +176,16 @@ impl Trust {
                 (Some(held), Some(input)) => satisfied(held, &input.value),
                 (Some(held), None) => Some(held) == ask.constraint.as_ref(),
             };
+            let whole = Whole::of(catalog, id.as_str(), ask.verbs);
             let held = ledger.standing(agent, id, ask.verbs, fits, now);
-            let provenance = target.posture.provenance;
-            let (verbs, tombstoned) = (ask.verbs, ledger.tombstoned(agent, id));
-            let whole = whole_verbs(catalog, id.as_str(), verbs);
-            let held_now = held.is_some();
-            let question = Question { provenance, verbs: whole, held: held_now, tombstoned };
+            let held = held.filter(|_| ledger.may_stand(agent, &whole));
+            let verbs = ask.verbs;
+            let question = Question {
+                provenance: whole.class,
+                verbs: whole.verbs,
+                held: held.is_some(),
+                tombstoned: ledger.tombstoned(agent, id) || ledger.marked(agent, &whole),
+            };
             match (authorizer.decide(&question), held) {
                 (Decision::Allow, Some(grant)) => {
                     let constraint = ask.constraint.or_else(|| grant.constraint.clone());
@@ -188,7 +194,7 @@ impl Trust {
                 (Decision::Allow, None) => {
                     let window = match agent.is_anonymous() {
                         true => TrustWindow::Once,
-                        false => self.window(Picker::Agent, provenance, whole, ask.window),
+                        false => self.window(Picker::Agent, whole.class, whole.verbs, ask.window),
                     };
                     let grant = granted(agent, id, verbs, window, now);
                     sorted.fresh.push(Grant { constraint: ask.constraint, ..grant });
@@ -374,7 +380,7 @@ pub fn standing(catalog: &Catalog, grant: &Grant) -> StandingGrant {
         capability_id: grant.capability.clone(),
         verbs: grant.verbs,
         provenance: class,
-        sensitivity: whole_sensitivity(catalog, grant.capability.as_str(), grant.verbs),
+        sensitivity: Whole::of(catalog, grant.capability.as_str(), grant.verbs).sensitivity,
         granted_at: grant.granted_at,
         expires_at: grant.expires_at,
         trust_window: grant.window,

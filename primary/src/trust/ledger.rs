@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::members::Whole;
 use plexus_shared::ids::{AgentId, BundleId, CapabilityId, PendingId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::trust::{Grant, TrustWindow};
-use plexus_shared::model::verb::VerbSet;
+use plexus_shared::model::verb::{Verb, VerbSet};
 use plexus_shared::secret::CredentialHash;
 
 use crate::store::rows::{AgentRow, BundleRow, PendingRow, PendingState};
@@ -158,6 +159,17 @@ impl Ledger {
     /// Whether the owner revoked this and has not said yes to it since.
     pub fn tombstoned(&self, agent: &AgentId, capability: &CapabilityId) -> bool {
         self.tombstones.contains(&(agent.clone(), capability.clone()))
+    }
+
+    /// Whether the owner revoked a member of a workflow and has not said yes to it since.
+    pub fn marked(&self, agent: &AgentId, whole: &Whole) -> bool {
+        whole.members.iter().any(|member| self.tombstoned(agent, &member.id))
+    }
+
+    /// Whether an earlier yes to something that comes to `whole` is good still: no yes outlives a
+    /// revoke of a member, or a member that runs something.
+    pub fn may_stand(&self, agent: &AgentId, whole: &Whole) -> bool {
+        !whole.verbs.contains(Verb::Execute) && !self.marked(agent, whole)
     }
 
     /// The bundle `id`.

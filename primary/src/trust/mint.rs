@@ -1,7 +1,7 @@
 //! Turning what an agent holds into a short token.
 
 use plexus_shared::admit::Binding;
-use plexus_shared::admit::token::Claims;
+use plexus_shared::admit::token::{Claims, MAX_TOKEN_BYTES};
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::members::member_scopes;
@@ -59,8 +59,7 @@ impl Trust {
             expires_at,
             grant_ends,
         );
-        let token =
-            self.keys.sign(&claims).map_err(|_| Denial::internal("no token could be signed"))?;
+        let token = self.sign(&claims)?;
         let record = Record::new(EventType::TokenIssue)
             .agent(&session.agent)
             .session(&session.id)
@@ -89,6 +88,17 @@ impl Trust {
             grant_expires_at: grant_ends,
             trust_window: grants.iter().map(|grant| grant.window).reduce(TrustWindow::shorter),
         })
+    }
+
+    /// `claims`, signed; no longer than a token may be.
+    fn sign(&self, claims: &Claims) -> Result<String, Denial> {
+        let signed = self.keys.sign(claims);
+        let token = signed.map_err(|_| Denial::internal("no token could be signed"))?;
+        if token.len() > MAX_TOKEN_BYTES {
+            let message = "this is more than one token can carry; ask for less at a time";
+            return Err(Denial::new(Code::SchemaValidationFailed, message));
+        }
+        Ok(token)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the owner is told, written by the gateway so that no agent can colour it.
 
-use plexus_shared::gate::members::{member_scopes, whole_sensitivity, whole_verbs};
+use plexus_shared::gate::members::{Whole, member_scopes};
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::CapabilityId;
 use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
@@ -39,10 +39,10 @@ pub fn narrate(catalog: &Catalog, item: &PendingRow, ask: &Ask) -> Option<Pendin
     let target = &catalog.get(ask.id.as_str())?.target;
     let (agent, id, verbs, purpose) = (&item.agent, ask.id.as_str(), ask.verbs, &ask.purpose);
     let provenance = target.posture.provenance;
-    let whole = whole_verbs(catalog, id, verbs);
+    let whole = Whole::of(catalog, id, verbs);
     let window = match item.single() {
         true => TrustWindow::Once,
-        false => choose_window(Picker::Agent, provenance, whole, None),
+        false => choose_window(Picker::Agent, whole.class, whole.verbs, None),
     };
     let loud = verbs.to_string().to_uppercase();
     let definition = &target.definition;
@@ -65,7 +65,7 @@ pub fn narrate(catalog: &Catalog, item: &PendingRow, ask: &Ask) -> Option<Pendin
         id: definition.id.clone(),
         verbs,
         provenance,
-        sensitivity: whole_sensitivity(catalog, id, verbs),
+        sensitivity: whole.sensitivity,
         default_trust_window: window,
         summary: format!(
             "Approving lets {agent} {loud} “{}” ({}) {lasting}.{members}",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use plexus_shared::admit::token::VerifiedToken;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
+use plexus_shared::gate::members::Whole;
 use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, TokenId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
@@ -199,8 +200,13 @@ impl Trust {
 
     fn still_standing(&self, token: &VerifiedToken) -> Vec<Grant> {
         let (ledger, now) = (self.ledger(), self.now());
+        let catalog = self.core.registry.catalog();
         let direct = token.scopes().iter().filter(|scope| scope.synthesized_for.is_none());
         let standing = direct.filter_map(|scope| {
+            let whole = Whole::of(&catalog, scope.id.as_str(), scope.verbs);
+            if !ledger.may_stand(token.agent(), &whole) {
+                return None;
+            }
             let fits =
                 |held: Option<&Constraint>| held.is_none() || held == scope.constraint.as_ref();
             let grant = ledger.standing(token.agent(), &scope.id, scope.verbs, fits, now)?;

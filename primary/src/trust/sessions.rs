@@ -181,6 +181,11 @@ impl Sessions {
         struck
     }
 
+    /// Ends one session, and so its tokens.
+    pub fn close(&self, id: &SessionId) {
+        self.write().end(id);
+    }
+
     /// Ends every session that the owner's key opened.
     pub fn end_owners(&self) -> usize {
         let mut inner = self.write();

@@ -81,6 +81,11 @@ impl Admission {
         self.authority.agent()
     }
 
+    /// The token behind the call, where there is one.
+    pub(crate) fn token(&self) -> Option<&VerifiedToken> {
+        self.authority.token()
+    }
+
     /// Passes the last gate. A workflow's run was itself what was approved: its members' calls are
     /// part of it.
     pub(crate) fn permit(self, liveness: &dyn Liveness) -> Result<Permit, Denial> {

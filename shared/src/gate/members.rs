@@ -3,7 +3,7 @@
 use crate::gate::sensitivity::sensitivity;
 use crate::model::entry::EntryKind;
 use crate::model::scope::MemberScope;
-use crate::model::trust::Sensitivity;
+use crate::model::trust::{Provenance, Sensitivity};
 use crate::model::verb::{Verb, VerbSet};
 use crate::source::registry::{Catalog, Registered};
 
@@ -68,31 +68,56 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The verbs that granting `verbs` on `id` comes to: for a workflow its members' too, every verb when
-/// they can't be told. What is asked of the owner, and for how long a yes stands, goes by these.
-pub fn whole_verbs(catalog: &Catalog, id: &str, verbs: VerbSet) -> VerbSet {
-    let workflow = catalog.get(id).is_some_and(|l| l.target.definition.kind == EntryKind::Workflow);
-    match workflow.then(|| member_scopes(catalog, id)) {
-        None => verbs,
-        Some(Ok(members)) => members.iter().fold(verbs, |all, member| all.union(member.verbs)),
-        Some(Err(_)) => Verb::ALL.iter().copied().collect(),
-    }
+/// What granting some verbs on an entry comes to: for a workflow, with all its members. What is asked of
+/// the owner, and for how long a yes stands, goes by this.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    /// Its members; none for another kind of entry, and when they can't be told.
+    pub members: Vec<MemberScope>,
+    /// The verbs, its members' too; every verb when they can't be told.
+    pub verbs: VerbSet,
+    /// Its class; `extension` when a member has that one, or can't be told.
+    pub class: Provenance,
+    /// The most risk of them all.
+    pub sensitivity: Sensitivity,
 }
 
-/// The risk of `verbs` on `id` as a whole: for a workflow the most over itself and its members, `high`
-/// when they can't be told.
-pub fn whole_sensitivity(catalog: &Catalog, id: &str, verbs: VerbSet) -> Sensitivity {
-    let of = |id: &str, verbs| {
-        let Some(listed) = catalog.get(id) else { return Sensitivity::High };
-        let Registered { definition, posture, .. } = &*listed.target;
-        sensitivity(posture.provenance, definition.transport, verbs)
-    };
-    let own = of(id, verbs);
-    let workflow = catalog.get(id).is_some_and(|l| l.target.definition.kind == EntryKind::Workflow);
-    match workflow.then(|| member_scopes(catalog, id)) {
-        None => own,
-        Some(Ok(members)) => members.iter().map(|m| of(m.id.as_str(), m.verbs)).fold(own, Ord::max),
-        Some(Err(_)) => Sensitivity::High,
+impl Whole {
+    /// What `verbs` on `id` come to.
+    pub fn of(catalog: &Catalog, id: &str, verbs: VerbSet) -> Self {
+        let Some(listed) = catalog.get(id) else { return Self::unknown(verbs) };
+        let members = match listed.target.definition.kind {
+            EntryKind::Workflow => member_scopes(catalog, id),
+            EntryKind::Capability | EntryKind::Skill => Ok(Vec::new()),
+        };
+        let Ok(members) = members else {
+            return Self::unknown(Verb::ALL.iter().copied().collect());
+        };
+        let mut whole = Self::alone(&listed.target, verbs);
+        for member in &members {
+            let target = catalog.get(member.id.as_str()).map(|listed| &listed.target);
+            let part = match target {
+                Some(target) => Self::alone(target, member.verbs),
+                None => Self::unknown(member.verbs),
+            };
+            whole.verbs = whole.verbs.union(part.verbs);
+            whole.sensitivity = whole.sensitivity.max(part.sensitivity);
+            if part.class == Provenance::Extension {
+                whole.class = part.class;
+            }
+        }
+        Self { members, ..whole }
+    }
+
+    fn alone(target: &Registered, verbs: VerbSet) -> Self {
+        let class = target.posture.provenance;
+        let sensitivity = sensitivity(class, target.definition.transport, verbs);
+        Self { members: Vec::new(), verbs, class, sensitivity }
+    }
+
+    fn unknown(verbs: VerbSet) -> Self {
+        let (class, sensitivity) = (Provenance::Extension, Sensitivity::High);
+        Self { members: Vec::new(), verbs, class, sensitivity }
     }
 }
 
@@ -106,7 +131,6 @@ mod tests {
     use super::*;
     use crate::model::exposure::ExposureRules;
     use crate::model::health::{Health, HealthStatus};
-    use crate::model::trust::Provenance;
     use crate::source::health::HealthCell;
     use crate::source::registry::{Group, Offer, Registry};
     use crate::transport::Transport;
@@ -147,8 +171,11 @@ mod tests {
         let scopes = member_scopes(&catalog, "s.outer.run").unwrap();
         let scopes: Vec<_> = scopes.iter().map(|s| format!("{} {}", s.id, s.verbs)).collect();
         assert_eq!(scopes, ["s.a.read read", "s.inner.run read", "s.b.write write"]);
-        assert_eq!(whole_sensitivity(&catalog, "s.outer.run", VerbSet::READ), Sensitivity::High);
-        assert_eq!(whole_sensitivity(&catalog, "s.a.read", VerbSet::READ), Sensitivity::Low);
+        assert_eq!(
+            Whole::of(&catalog, "s.outer.run", VerbSet::READ).sensitivity,
+            Sensitivity::High
+        );
+        assert_eq!(Whole::of(&catalog, "s.a.read", VerbSet::READ).sensitivity, Sensitivity::Low);
         let outer = catalog.get("s.outer.run").unwrap();
         assert_eq!(outer.target.posture.sensitivity, Sensitivity::High, "its entry says so too");
         assert!(member_scopes(&catalog, "s.a.read").unwrap().is_empty());
@@ -167,7 +194,10 @@ mod tests {
             let catalog = catalog(entries);
             let refused = member_scopes(&catalog, "s.a.run").unwrap_err();
             assert!(refused.contains(why), "{refused}");
-            assert_eq!(whole_sensitivity(&catalog, "s.a.run", VerbSet::READ), Sensitivity::High);
+            assert_eq!(
+                Whole::of(&catalog, "s.a.run", VerbSet::READ).sensitivity,
+                Sensitivity::High
+            );
         }
         assert!(member_scopes(&catalog(more), "s.no.run").is_err());
     }

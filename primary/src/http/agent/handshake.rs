@@ -47,7 +47,8 @@ pub async fn open(
         services.limits.failed(&services.core, peer, door).unwrap_or(refusal)
     };
     // A bearer is always taken for an agent's own credential; it never falls through to the body.
-    let agent = match bearer(&headers).map(|pat| services.trust.recognise(pat)) {
+    let pat = bearer(&headers);
+    let agent = match pat.map(|pat| services.trust.recognise(pat)) {
         Some(Some(agent)) => Some(agent),
         Some(None) => {
             let message = "this is not a live agent credential; send Authorization: Bearer \
@@ -60,9 +61,10 @@ pub async fn open(
         services.limits.request(&services.core, agent, true)?;
     }
     let hello = read_hello(&headers, body).await?;
-    let session = match (agent, hello.connection_key) {
+    let key = hello.connection_key.as_deref();
+    let session = match (agent, key) {
         (Some(agent), _) => services.trust.handshake(agent, hello.client)?,
-        (None, Some(key)) if is_key(&services, &key) => {
+        (None, Some(key)) if is_key(&services, key) => {
             let agent = hello.client.get("agentId").and_then(Value::as_str).map(str::parse);
             let agent = agent.transpose().map_err(|error: InvalidId| {
                 Failure::malformed(StatusCode::BAD_REQUEST, error.to_string())
@@ -75,6 +77,16 @@ pub async fn open(
             return Err(Denial::new(Code::SessionExpired, message).into());
         }
     };
+    // It may have been revoked while its body came. A revoke ends sessions after it takes the
+    // credential, so this look or that end finds the session.
+    let still = match pat {
+        Some(pat) => services.trust.recognise(pat).as_ref() == Some(&session.agent),
+        None => key.is_some_and(|key| is_key(&services, key)),
+    };
+    if !still || services.trust.is_frozen() {
+        services.trust.close(&session.id);
+        return Err(Denial::new(Code::SessionExpired, "the credential was taken back").into());
+    }
     let catalog = services.core.registry.catalog();
     let greeting = Greeting {
         session_id: &session.id,
