@@ -93,6 +93,55 @@ async fn a_silent_connection_is_closed_in_its_time_and_keeps_no_one_out() {
     drop(others);
 }
 
+/// A request of which the gateway has read the head, and now waits for the body.
+fn half_sent(primary: &Primary, what: &str, header: &str, body: &str) -> TcpStream {
+    let host = primary.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{what} HTTP/1.1\r\nHost: {host}\r\n{header}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // It says so when somebody begins to read the body.
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_its_agent_was_revoked_comes_to_nothing() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    primary.share(&stage).await;
+    let ada = primary.agent("ada", &[]).await;
+    let pat = format!("Authorization: Bearer {}", ada.pat);
+    let session = format!("X-Plexus-Session: {}", ada.session);
+    let hello = r#"{"client":{"name":"ada"}}"#;
+    let ask = r#"{"grants":{"notes.file.read":"allow"}}"#;
+    let call = r#"{"id":"notes.file.write","input":{"path":"a.txt","content":"x"}}"#;
+    let requests = [
+        ("POST /link/handshake", &pat, hello),
+        ("PUT /grants", &session, ask),
+        ("POST /invoke", &session, call),
+    ];
+    let waiting: Vec<_> = requests
+        .iter()
+        .map(|(what, header, body)| (half_sent(&primary, what, header, body), body, what))
+        .collect();
+    primary.post("agents/revoke", &json!({"agentId": "ada"})).await;
+    for (mut stream, body, what) in waiting {
+        stream.write_all(body.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{what}: {answer}");
+    }
+    assert_eq!(primary.get("grants").await["grants"], json!([]));
+    assert_eq!(primary.get("pending").await["pending"], json!([]));
+}
+
 #[tokio::test]
 async fn a_redeemed_code_ends_the_sessions_of_the_credential_before_it() {
     let stage = Stage::new();
