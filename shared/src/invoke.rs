@@ -108,9 +108,7 @@ impl Pipeline {
         let recorded = in_flight.close(&outcome);
         reply(id, outcome, recorded)
     }
-}
 
-impl Pipeline {
     /// Answers an admitted call with what the same one was answered before, and records that: when its
     /// token still lives, for it may have waited since it was admitted.
     pub fn replay(&self, admitted: Admitted, before: &Reply) -> Reply {

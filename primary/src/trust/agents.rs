@@ -13,7 +13,7 @@ use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use plexus_shared::model::verb::{Verb, VerbSet};
 use plexus_shared::secret::{Credential, CredentialKind};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ledger::granted as granted_for;
 use super::sessions::Session;
@@ -283,18 +283,8 @@ impl Trust {
     ///
     /// # Errors
     /// `internal_error` when it could not be recorded.
-    pub fn handshake(&self, agent: AgentId, client: serde_json::Value) -> Result<Session, Denial> {
-        let now = self.now();
-        let ends = now.plus(self.lifetimes().session);
-        let session = Session { id: SessionId::fresh(now), agent, owner: false, expires_at: ends };
-        let record = Record::new(EventType::Handshake)
-            .agent(&session.agent)
-            .session(&session.id)
-            .outcome(RecordOutcome::Ok)
-            .detail(&json!({ "client": client }));
-        self.core.audit.append(record).map_err(ChangeError::from)?;
-        self.sessions.open(session.clone(), now);
-        Ok(session)
+    pub fn handshake(&self, agent: AgentId, client: Value) -> Result<Session, Denial> {
+        self.open(agent, false, &json!({ "client": client }))
     }
 
     /// Opens a session by the owner's own key, which may name an agent to act as. Such a session asks
@@ -305,17 +295,21 @@ impl Trust {
     pub fn owner_handshake(
         &self,
         agent: Option<AgentId>,
-        client: serde_json::Value,
+        client: Value,
     ) -> Result<Session, Denial> {
+        let agent = agent.unwrap_or_else(|| AgentId::anonymous(self.now()));
+        self.open(agent, true, &json!({"client": client, "by": "owner"}))
+    }
+
+    fn open(&self, agent: AgentId, owner: bool, said: &Value) -> Result<Session, Denial> {
         let now = self.now();
-        let agent = agent.unwrap_or_else(|| AgentId::anonymous(now));
         let expires_at = now.plus(self.lifetimes().session);
-        let session = Session { id: SessionId::fresh(now), agent, owner: true, expires_at };
+        let session = Session { id: SessionId::fresh(now), agent, owner, expires_at };
         let record = Record::new(EventType::Handshake)
             .agent(&session.agent)
             .session(&session.id)
             .outcome(RecordOutcome::Ok)
-            .detail(&json!({"client": client, "by": "owner"}));
+            .detail(said);
         self.core.audit.append(record).map_err(ChangeError::from)?;
         self.sessions.open(session.clone(), now);
         Ok(session)
@@ -344,7 +338,7 @@ pub(super) fn stand(grant: &Grant) -> [Change; 2] {
     [lift, Change::PutGrant(grant.clone())]
 }
 
-pub(super) fn describe(grant: &Grant) -> serde_json::Value {
+pub(super) fn describe(grant: &Grant) -> Value {
     let capability: &CapabilityId = &grant.capability;
     json!({
         "id": capability,

@@ -130,17 +130,7 @@ impl Sessions {
     /// Strikes off every token that carries a scope `which` picks; says which tokens those were, and
     /// whose.
     pub fn strike(&self, which: impl Fn(&CapabilityId) -> bool) -> Vec<(TokenId, SessionId)> {
-        let mut inner = self.write();
-        let struck = inner.tokens.iter().filter(|(_, token)| token.scopes.iter().any(&which));
-        let struck: Vec<_> =
-            struck.map(|(jti, token)| (jti.clone(), token.session.clone())).collect();
-        for (jti, _) in &struck {
-            inner.tokens.remove(jti);
-        }
-        for stay in inner.stays.values_mut() {
-            stay.waiting.retain(|_, token| struck.iter().all(|(jti, _)| *jti != token.jti));
-        }
-        struck
+        self.write().strike(|token| token.scopes.iter().any(&which))
     }
 
     /// Whether a token is believed, apart from its end.
@@ -165,20 +155,7 @@ impl Sessions {
     ) -> Vec<(TokenId, SessionId)> {
         let mut inner = self.write();
         let mine: Vec<_> = inner.by_agent.get(agent).into_iter().flatten().cloned().collect();
-        let carries =
-            |token: &LiveToken| mine.contains(&token.session) && token.scopes.iter().any(&which);
-        let struck = inner.tokens.iter().filter(|(_, token)| carries(token));
-        let struck: Vec<_> =
-            struck.map(|(jti, token)| (jti.clone(), token.session.clone())).collect();
-        for (jti, _) in &struck {
-            inner.tokens.remove(jti);
-        }
-        for id in &mine {
-            if let Some(stay) = inner.stays.get_mut(id) {
-                stay.waiting.retain(|_, token| struck.iter().all(|(jti, _)| *jti != token.jti));
-            }
-        }
-        struck
+        inner.strike(|token| mine.contains(&token.session) && token.scopes.iter().any(&which))
     }
 
     /// Ends one session, and so its tokens.
@@ -269,6 +246,20 @@ impl Inner {
         if self.by_age.len() > 2 * self.stays.len() + 1024 {
             self.by_age.retain(|(_, id)| self.stays.contains_key(id));
         }
+    }
+
+    /// Strikes off the tokens that are `picked`, also where they wait to be fetched.
+    fn strike(&mut self, picked: impl Fn(&LiveToken) -> bool) -> Vec<(TokenId, SessionId)> {
+        let struck = self.tokens.iter().filter(|(_, token)| picked(token));
+        let struck: Vec<_> =
+            struck.map(|(jti, token)| (jti.clone(), token.session.clone())).collect();
+        for (jti, session) in &struck {
+            self.tokens.remove(jti);
+            if let Some(stay) = self.stays.get_mut(session) {
+                stay.waiting.retain(|_, token| token.jti != *jti);
+            }
+        }
+        struck
     }
 
     fn end(&mut self, id: &SessionId) {

@@ -77,7 +77,7 @@ fn write_number(out: &mut String, number: &Number) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use proptest::prelude::*;
     use serde_json::json;
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(written(&value), expected);
     }
 
-    fn any_json() -> impl Strategy<Value = Value> {
+    pub(in crate::audit) fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

@@ -3,6 +3,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::audit::canonical::tests::any_json;
 use crate::audit::line::{Body, Head, check};
 use crate::audit::record::Stamp;
 use crate::ids::{CorrelationId, EventId, SessionId, TokenId};
@@ -87,23 +88,6 @@ fn a_secret_learned_late_is_hidden_in_what_was_said_before_too() {
     assert!(line.contains("hunter22"));
     let (line, _) = written(&record.guard(["hunter22"].into_iter().collect()), None);
     assert!(!line.contains("hunter22"), "{line}");
-}
-
-fn any_json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<i64>().prop_map(Value::from),
-        any::<u64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        any::<String>().prop_map(Value::from),
-    ];
-    leaf.prop_recursive(4, 64, 8, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
-            prop::collection::vec((any::<String>(), inner), 0..8)
-                .prop_map(|members| Value::Object(members.into_iter().collect())),
-        ]
-    })
 }
 
 proptest! {
