@@ -99,6 +99,16 @@ fn a_verified_token_and_a_permit_are_made_in_one_place_each() {
 }
 
 #[test]
+fn every_route_stands_in_the_one_table_that_the_router_is_built_from() {
+    let words = [".route(", ".route_service(", ".nest_service(", ".fallback_service("];
+    assert_eq!(
+        strays(&words, &[]),
+        ["primary/src/http/router.rs: \
+          let add = |router: Router<Services>, route: Route| router.route(route.path, route.answer);"]
+    );
+}
+
+#[test]
 fn crates_depend_in_one_direction() {
     let allowed: [(&str, &[&str]); 4] = [
         ("mesh-proto", &[]),

@@ -2,43 +2,83 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{self, MethodRouter};
 use plexus_shared::model::denial::{Code, Denial};
 
 use super::error::{Failure, Framing};
 use super::guard::{Guard, stand};
 use super::{Services, admin, agent, events};
 
+/// Where the owner's plane begins.
+const OWNER: &str = "/admin/api";
+
+/// One route: how it is asked for, and what answers.
+struct Route {
+    method: Method,
+    path: &'static str,
+    answer: MethodRouter<Services>,
+}
+
+macro_rules! routes_of {
+    ($($name:ident $method:ident),*) => {$(
+        fn $name<H: Handler<T, Services>, T: 'static>(path: &'static str, handler: H) -> Route {
+            Route { method: Method::$method, path, answer: routing::$name(handler) }
+        }
+    )*};
+}
+routes_of!(get GET, put PUT, post POST, delete DELETE);
+
+/// Every route there is, by method and path: what [`router`] is built from.
+pub fn routes() -> impl Iterator<Item = (Method, String)> {
+    let under =
+        |base: &'static str| move |route: Route| (route.method, format!("{base}{}", route.path));
+    let agents = agent_plane().into_iter().chain([call()]).map(under(""));
+    agents.chain(owner_plane().into_iter().map(under(OWNER)))
+}
+
 /// The routes over `services`, behind `guard`.
 pub fn router(services: Services, guard: Guard) -> Router {
     let frozen = middleware::from_fn_with_state(services.clone(), stand_still);
-    let agents = agent_plane().layer(frozen.clone());
-    let carried = agents.nest("/admin/api", admin_plane());
+    let agents = built_of(agent_plane()).layer(frozen.clone());
+    let carried = agents.nest(OWNER, built_of(owner_plane()));
     Router::new()
         .merge(carried.layer(middleware::from_fn(carry_through)))
         // A call alone ends with its caller: whoever goes away takes it along.
-        .route("/invoke", post(agent::invoke::call).layer(frozen))
+        .merge(built_of([call()]).layer(frozen))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(services)
         .layer(middleware::from_fn_with_state(guard, stand))
 }
 
-fn agent_plane() -> Router<Services> {
-    Router::new()
-        .route("/.well-known/plexus", get(agent::well_known::show))
-        .route("/agents/enroll", post(agent::enroll::redeem))
-        .route("/link/handshake", post(agent::handshake::open))
-        .route("/manifest", get(agent::handshake::manifest))
-        .route("/grants", get(agent::grants::list).put(agent::grants::request))
-        .route("/grants/status", get(agent::grants::status))
-        .route("/grants/context", get(agent::lifecycle::context))
-        .route("/grants/refresh", post(agent::lifecycle::refresh))
-        .route("/grants/revoke", post(agent::lifecycle::revoke))
-        .route("/events", get(events::for_agent))
+/// The only place that adds a route to a router.
+fn built_of(routes: impl IntoIterator<Item = Route>) -> Router<Services> {
+    let add = |router: Router<Services>, route: Route| router.route(route.path, route.answer);
+    routes.into_iter().fold(Router::new(), add)
+}
+
+fn call() -> Route {
+    post("/invoke", agent::invoke::call)
+}
+
+fn agent_plane() -> Vec<Route> {
+    vec![
+        get("/.well-known/plexus", agent::well_known::show),
+        post("/agents/enroll", agent::enroll::redeem),
+        post("/link/handshake", agent::handshake::open),
+        get("/manifest", agent::handshake::manifest),
+        get("/grants", agent::grants::list),
+        put("/grants", agent::grants::request),
+        get("/grants/status", agent::grants::status),
+        get("/grants/context", agent::lifecycle::context),
+        post("/grants/refresh", agent::lifecycle::refresh),
+        post("/grants/revoke", agent::lifecycle::revoke),
+        get("/events", events::for_agent),
+    ]
 }
 
 /// While the owner has frozen the gateway, agents hear nothing else.
@@ -63,40 +103,47 @@ async fn carry_through(request: Request, next: Next) -> Response {
     })
 }
 
-fn admin_plane() -> Router<Services> {
-    Router::new()
-        .route("/agents/connect", post(admin::agents::connect))
-        .route("/agents/revoke", post(admin::ledger::revoke_agent))
-        .route("/agents/enrollments", get(admin::agents::list))
-        .route("/pending", get(admin::pending::list))
-        .route("/pending/{id}", post(admin::pending::answer))
-        .route("/grants", get(admin::agents::grants).put(admin::ledger::grant))
-        .route("/revoke", post(admin::ledger::revoke))
-        .route("/tokens", get(admin::ledger::tokens))
-        .route("/bundles", get(admin::ledger::bundles))
-        .route("/bundles/{id}", delete(admin::ledger::drop_bundle))
-        .route("/key/rotate", post(admin::ledger::rotate_key))
-        .route("/capabilities", get(admin::exposure::capabilities))
-        .route("/exposure", get(admin::exposure::rules).put(admin::exposure::replace))
-        .route("/exposure/{*pattern}", post(admin::exposure::set))
-        .route("/sources", get(admin::sources::list).post(admin::sources::add))
-        .route("/sources/{id}", delete(admin::sources::remove))
-        .route("/extensions", get(admin::extensions::list).post(admin::extensions::install))
-        .route("/extensions/preview", post(admin::extensions::preview))
-        .route("/extensions/{source}", delete(admin::extensions::remove))
-        .route("/mesh", get(admin::mesh::show))
-        .route("/mesh/invite", post(admin::mesh::invite))
-        .route("/mesh/join-token", post(admin::mesh::invite))
-        .route("/audit", get(admin::audit::query))
-        .route("/audit/export", get(admin::audit::export))
-        .route("/audit/verify", get(admin::audit::verify))
-        .route("/settings", get(admin::settings::show).put(admin::settings::replace))
-        .route("/network", get(admin::settings::network).post(admin::settings::set_network))
-        .route("/doctor", get(admin::doctor::show))
-        .route("/panic", post(admin::settings::panic))
-        .route("/resume", post(admin::settings::resume))
-        .route("/status", get(admin::status::show))
-        .route("/events", get(events::for_owner))
+fn owner_plane() -> Vec<Route> {
+    vec![
+        post("/agents/connect", admin::agents::connect),
+        post("/agents/revoke", admin::ledger::revoke_agent),
+        get("/agents/enrollments", admin::agents::list),
+        get("/pending", admin::pending::list),
+        post("/pending/{id}", admin::pending::answer),
+        get("/grants", admin::agents::grants),
+        put("/grants", admin::ledger::grant),
+        post("/revoke", admin::ledger::revoke),
+        get("/tokens", admin::ledger::tokens),
+        get("/bundles", admin::ledger::bundles),
+        delete("/bundles/{id}", admin::ledger::drop_bundle),
+        post("/key/rotate", admin::ledger::rotate_key),
+        get("/capabilities", admin::exposure::capabilities),
+        get("/exposure", admin::exposure::rules),
+        put("/exposure", admin::exposure::replace),
+        post("/exposure/{*pattern}", admin::exposure::set),
+        get("/sources", admin::sources::list),
+        post("/sources", admin::sources::add),
+        delete("/sources/{id}", admin::sources::remove),
+        get("/extensions", admin::extensions::list),
+        post("/extensions", admin::extensions::install),
+        post("/extensions/preview", admin::extensions::preview),
+        delete("/extensions/{source}", admin::extensions::remove),
+        get("/mesh", admin::mesh::show),
+        post("/mesh/invite", admin::mesh::invite),
+        post("/mesh/join-token", admin::mesh::invite),
+        get("/audit", admin::audit::query),
+        get("/audit/export", admin::audit::export),
+        get("/audit/verify", admin::audit::verify),
+        get("/settings", admin::settings::show),
+        put("/settings", admin::settings::replace),
+        get("/network", admin::settings::network),
+        post("/network", admin::settings::set_network),
+        get("/doctor", admin::doctor::show),
+        post("/panic", admin::settings::panic),
+        post("/resume", admin::settings::resume),
+        get("/status", admin::status::show),
+        get("/events", events::for_owner),
+    ]
 }
 
 async fn nothing_here() -> Failure {
