@@ -3,20 +3,20 @@
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::Picker;
-use plexus_shared::ids::PendingId;
+use plexus_shared::ids::{CapabilityId, PendingId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::scope::ScopedToken;
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use serde_json::json;
 
 use super::agents::{describe, stand};
-use super::grants::narration;
+use super::grants::{digest, narration};
 use super::ledger::granted;
 use super::narration::PendingNarration;
 use super::{ChangeError, Trust};
 use crate::events::Decision;
 use crate::store::Change;
-use crate::store::rows::{PendingRow, PendingState};
+use crate::store::rows::{Ask, PendingRow, PendingState};
 
 /// What the owner says.
 #[derive(Clone, Debug)]
@@ -36,12 +36,24 @@ pub enum AnswerError {
     /// It was answered, or ended, before.
     #[error("this request is already {}", .0)]
     Settled(&'static str),
-    /// What was asked for is not what is there now.
-    #[error("{0} has changed or gone since it was asked for; the agent must ask again")]
-    Changed(String),
+    /// What was asked for is not what is there now; it was asked anew where it could be.
+    #[error("{id} has changed or gone since it was asked for; {}", next(.anew.as_ref()))]
+    Changed {
+        /// What changed.
+        id: CapabilityId,
+        /// The item that asks for what it is now.
+        anew: Option<PendingId>,
+    },
     /// It could not be recorded or kept.
     #[error(transparent)]
     Change(#[from] ChangeError),
+}
+
+fn next(anew: Option<&PendingId>) -> String {
+    match anew {
+        Some(anew) => format!("{anew} asks for it as it is now"),
+        None => "the agent must ask for something else".to_owned(),
+    }
 }
 
 impl Trust {
@@ -84,8 +96,11 @@ impl Trust {
         window: Option<TrustWindow>,
         constraint: Option<Constraint>,
     ) -> Result<PendingRow, AnswerError> {
+        if let Some(id) = self.moved(&item) {
+            return Err(self.ask_anew(item, id).await?);
+        }
         let bundle = item.bundle.as_ref().map(|asked| self.bundle_of(&item.agent, asked));
-        let mut grants = self.granted_by(&item, window)?;
+        let mut grants = self.granted_by(&item, window);
         for grant in &mut grants {
             grant.bundle = bundle.as_ref().map(|row| row.id.clone());
             grant.constraint = constraint.clone().or_else(|| grant.constraint.take());
@@ -110,19 +125,57 @@ impl Trust {
         Ok(item)
     }
 
-    fn granted_by(
+    /// The first thing that `item` asks for and that is not what it was then.
+    fn moved(&self, item: &PendingRow) -> Option<CapabilityId> {
+        let catalog = self.core.registry.catalog();
+        let same = |ask: &&Ask| {
+            let listed = catalog.get(ask.id.as_str());
+            listed.is_some_and(|listed| digest(&listed.target) == ask.digest)
+        };
+        item.asks.iter().find(|ask| !same(ask)).map(|ask| ask.id.clone())
+    }
+
+    /// Ends `item`, of which `id` has changed, and asks for the same as it is now; for nothing, where
+    /// that can't be asked for any more.
+    async fn ask_anew(
         &self,
-        item: &PendingRow,
-        window: Option<TrustWindow>,
-    ) -> Result<Vec<Grant>, AnswerError> {
+        item: PendingRow,
+        id: CapabilityId,
+    ) -> Result<AnswerError, ChangeError> {
         let now = self.now();
         let catalog = self.core.registry.catalog();
-        let grant = |ask: &crate::store::rows::Ask| {
-            let changed = || AnswerError::Changed(ask.id.to_string());
-            let target = &catalog.get(ask.id.as_str()).ok_or_else(changed)?.target;
-            if data_encoding::HEXLOWER.encode(&target.digest) != ask.digest {
-                return Err(changed());
-            }
+        let current = |ask: &Ask| {
+            let target = catalog.exposed(ask.id.as_str())?;
+            let still = target.definition.grants.covers(ask.verbs);
+            still.then(|| Ask { digest: digest(target), ..ask.clone() })
+        };
+        let asks: Option<Vec<_>> = item.asks.iter().map(current).collect();
+        let anew = asks.map(|asks| PendingRow {
+            id: PendingId::fresh(now),
+            created_at: now,
+            expires_at: now.plus(self.lifetimes().pending),
+            asks,
+            ..item.clone()
+        });
+        let item = PendingRow { state: PendingState::Denied, ..item };
+        let event = if anew.is_some() { EventType::GrantPending } else { EventType::GrantDeny };
+        let record = Record::new(event).agent(&item.agent).session(&item.session).detail(&json!({
+            "pendingId": anew.as_ref().unwrap_or(&item).id,
+            "asks": anew.as_ref().unwrap_or(&item).asks,
+            "replaces": item.id,
+            "reason": format!("{id} has changed or gone"),
+        }));
+        let changes = anew.iter().chain([&item]).cloned().map(Change::PutPending).collect();
+        self.change(record, changes).await?;
+        self.tell_resolved(&item, Decision::Denied, None);
+        anew.iter().for_each(|row| self.tell_asked(row));
+        Ok(AnswerError::Changed { id, anew: anew.map(|row| row.id) })
+    }
+
+    fn granted_by(&self, item: &PendingRow, window: Option<TrustWindow>) -> Vec<Grant> {
+        let now = self.now();
+        let catalog = self.core.registry.catalog();
+        let grant = |ask: &Ask| {
             let Whole { class, verbs, .. } = Whole::of(&catalog, ask.id.as_str(), ask.verbs);
             let window = match window {
                 Some(picked) => self.window(Picker::Owner, class, verbs, Some(picked)),
@@ -132,7 +185,7 @@ impl Trust {
             };
             let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };
             let grant = granted(&item.agent, &ask.id, ask.verbs, window, now);
-            Ok(Grant { constraint: ask.constraint.clone(), ..grant })
+            Grant { constraint: ask.constraint.clone(), ..grant }
         };
         item.asks.iter().map(grant).collect()
     }

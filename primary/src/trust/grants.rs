@@ -203,7 +203,7 @@ impl Trust {
                     id: id.clone(),
                     verbs,
                     constraint: ask.constraint,
-                    digest: data_encoding::HEXLOWER.encode(&target.digest),
+                    digest: digest(target),
                     window: ask.window,
                     purpose: ask.purpose,
                     reason: reason.to_owned(),
@@ -295,12 +295,17 @@ impl Trust {
             .session(&session.id)
             .detail(&json!({"pendingId": row.id, "asks": row.asks}));
         self.change(record, vec![Change::PutPending(row.clone())]).await?;
+        self.tell_asked(row);
+        Ok(())
+    }
+
+    /// Tells the owner that `row` waits.
+    pub(super) fn tell_asked(&self, row: &PendingRow) {
         self.core.events.tell_owner(Event::PendingAdded {
             pending: row.id.clone(),
             agent: row.agent.clone(),
             capabilities: row.asks.iter().map(|ask| ask.id.clone()).collect(),
         });
-        Ok(())
     }
 
     /// How far the question `id` has come, for the session that asked it. Anyone else is told that
@@ -364,6 +369,11 @@ fn fits(ask: &Requested, target: &Registered) -> Result<(), Denial> {
     Err(Denial::new(Code::SchemaValidationFailed, message)
         .about(ask.id.clone())
         .with_detail(json!({"verbs": has})))
+}
+
+/// What identifies a definition that was asked for.
+pub(super) fn digest(target: &Registered) -> String {
+    data_encoding::HEXLOWER.encode(&target.digest)
 }
 
 pub(super) fn narration(catalog: &Catalog, item: &PendingRow) -> Vec<PendingNarration> {

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use plexus_shared::gate::constraint;
 use plexus_shared::ids::PendingId;
 use plexus_shared::model::constraint::Constraint;
-use plexus_shared::model::denial::Code;
+use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::trust::TrustWindow;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -117,9 +117,17 @@ pub async fn answer(
     match services.trust.answer(&id, answer).await {
         Ok(_) => Ok(axum::Json(json!({"ok": true, "action": word, "kind": "grant"}))),
         Err(AnswerError::Unknown) => Err(unknown()),
-        Err(error @ (AnswerError::Settled(_) | AnswerError::Changed(_))) => {
-            Err(refuse(StatusCode::CONFLICT, Code::SchemaValidationFailed, error))
+        Err(error @ AnswerError::Settled(_)) => Err(conflict(&error, None)),
+        Err(ref error @ AnswerError::Changed { ref anew, .. }) => {
+            Err(conflict(error, anew.clone()))
         }
         Err(error @ AnswerError::Change(_)) => Err(fault(error)),
     }
+}
+
+/// The answer comes too late; `anew` asks for what it is now.
+fn conflict(error: &AnswerError, anew: Option<PendingId>) -> Failure {
+    let mut denial = Denial::new(Code::SchemaValidationFailed, error.to_string());
+    denial.pending_id = anew;
+    Failure::new(denial).with_status(StatusCode::CONFLICT)
 }

@@ -1,0 +1,70 @@
+//! A yes is to what was shown: what changed since is asked anew, and a single use of it is void.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::time::Duration;
+
+use plexus_shared::transport::child::Running;
+use plexus_tests::{PATIENCE, Primary, Stage, body};
+use serde_json::{Value, json};
+
+const WRITE: &str = "local/nas/notes.file.write";
+
+/// Starts the proxy with its source called `label`, which its entries tell, and waits until the
+/// primary has them.
+async fn called(stage: &Stage, primary: &Primary, label: &str) -> Running {
+    let path = stage.path("proxy.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let kept = config.lines().filter(|line| !line.starts_with("label"));
+    let kept: Vec<_> = kept.collect();
+    std::fs::write(&path, format!("{}\nlabel = {label:?}\n", kept.join("\n"))).unwrap();
+    let proxy = stage.proxy().await;
+    let here = async {
+        loop {
+            let listed = primary.get("capabilities").await;
+            let told = |entry: &Value| entry["describe"].as_str().unwrap().contains(label);
+            let mine = |entry: &&Value| entry["id"] == WRITE;
+            if listed["entries"].as_array().unwrap().iter().find(mine).is_some_and(told) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, here).await.unwrap();
+    proxy
+}
+
+#[tokio::test]
+async fn what_changed_since_it_was_asked_for_is_asked_anew() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    stage.join(&primary, "nas").await;
+    let proxy = called(&stage, &primary, "Diary").await;
+    primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+    let agent = primary.agent("ada", &[]).await;
+    let (_, asked) = agent.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await;
+    let first = asked["pendingId"].as_str().unwrap().to_owned();
+    proxy.stop(PATIENCE).await.unwrap();
+    let proxy = called(&stage, &primary, "Accounts").await;
+
+    let yes = json!({"action": "approve", "trustWindow": {"kind": "once"}});
+    let late = primary.try_post(&format!("pending/{first}"), &yes).await;
+    assert_eq!(late.status, 409);
+    let second = body(&late)["error"]["pendingId"].as_str().unwrap().to_owned();
+    let (_, status) = agent.get(&format!("/grants/status?pendingId={first}")).await;
+    assert_eq!((&status["state"], status.get("token")), (&json!("denied"), None));
+    let open = primary.get("pending").await;
+    let open: Vec<_> = open["pending"].as_array().unwrap().iter().collect();
+    assert_eq!(open.len(), 1, "the old one waits no more");
+    assert_eq!(open[0]["pendingId"], json!(second));
+
+    primary.post(&format!("pending/{second}"), &yes).await;
+    let (_, status) = agent.get(&format!("/grants/status?pendingId={second}")).await;
+    let token = status["token"]["token"].as_str().unwrap().to_owned();
+    proxy.stop(PATIENCE).await.unwrap();
+    let _proxy = called(&stage, &primary, "Diary").await;
+    let input = json!({"path": "b.txt", "content": "x"});
+    let (status, answer) = agent.invoke(&token, WRITE, &input).await;
+    assert_eq!((status, &answer["error"]["code"]), (401, &json!("grant_required")), "{answer}");
+    assert!(!stage.path("notes/b.txt").exists());
+}
