@@ -7,6 +7,7 @@ use plexus_shared::ids::{CapabilityId, PendingId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::scope::ScopedToken;
 use plexus_shared::model::trust::{Grant, TrustWindow};
+use plexus_shared::source::registry::Catalog;
 use serde_json::json;
 
 use super::agents::{describe, stand};
@@ -69,12 +70,13 @@ impl Trust {
             .collect()
     }
 
-    /// Takes the owner's answer to `id`. An item is answered once. A yes means what was asked when it
-    /// was asked: a capability whose definition has changed since is a new question.
+    /// Takes the owner's answer to `id`, and says what it gave: nothing when it was no. An item is
+    /// answered once. A yes means what was asked when it was asked: a capability whose definition has
+    /// changed since is a new question.
     ///
     /// # Errors
     /// See [`AnswerError`].
-    pub async fn answer(&self, id: &PendingId, answer: Answer) -> Result<PendingRow, AnswerError> {
+    pub async fn answer(&self, id: &PendingId, answer: Answer) -> Result<Vec<Grant>, AnswerError> {
         let _gate = self.gate.lock().await;
         let now = self.now();
         let item = self.ledger().pending(id, now).ok_or(AnswerError::Unknown)?;
@@ -86,7 +88,7 @@ impl Trust {
         }
         match answer {
             Answer::Approve(window, constraint) => self.approve(item, window, constraint).await,
-            Answer::Deny(reason) => self.refuse(item, reason).await,
+            Answer::Deny(reason) => self.refuse(item, reason).await.map(|()| Vec::new()),
         }
     }
 
@@ -95,7 +97,7 @@ impl Trust {
         item: PendingRow,
         window: Option<TrustWindow>,
         constraint: Option<Constraint>,
-    ) -> Result<PendingRow, AnswerError> {
+    ) -> Result<Vec<Grant>, AnswerError> {
         if let Some(id) = self.moved(&item) {
             return Err(self.ask_anew(item, id).await?);
         }
@@ -122,17 +124,13 @@ impl Trust {
         self.change(record, changes).await?;
         let token = self.hand_over(&item, &grants);
         self.tell_resolved(&item, Decision::Approved, token);
-        Ok(item)
+        Ok(grants)
     }
 
     /// The first thing that `item` asks for and that is not what it was then.
     fn moved(&self, item: &PendingRow) -> Option<CapabilityId> {
         let catalog = self.core.registry.catalog();
-        let same = |ask: &&Ask| {
-            let listed = catalog.get(ask.id.as_str());
-            listed.is_some_and(|listed| digest(&listed.target) == ask.digest)
-        };
-        item.asks.iter().find(|ask| !same(ask)).map(|ask| ask.id.clone())
+        item.asks.iter().find(|ask| !is_as_asked(&catalog, ask)).map(|ask| ask.id.clone())
     }
 
     /// Ends `item`, of which `id` has changed, and asks for the same as it is now; for nothing, where
@@ -173,21 +171,28 @@ impl Trust {
     }
 
     fn granted_by(&self, item: &PendingRow, window: Option<TrustWindow>) -> Vec<Grant> {
-        let now = self.now();
         let catalog = self.core.registry.catalog();
-        let grant = |ask: &Ask| {
-            let Whole { class, verbs, .. } = Whole::of(&catalog, ask.id.as_str(), ask.verbs);
-            let window = match window {
-                Some(picked) => self.window(Picker::Owner, class, verbs, Some(picked)),
-                // A call that was shown is what is allowed: once, unless the owner says more.
-                None if item.single() => TrustWindow::Once,
-                None => self.window(Picker::Agent, class, verbs, ask.window),
-            };
-            let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };
-            let grant = granted(&item.agent, &ask.id, ask.verbs, window, now);
-            Grant { constraint: ask.constraint.clone(), ..grant }
+        item.asks.iter().map(|ask| self.yes(&catalog, item, ask, window)).collect()
+    }
+
+    /// What a yes to `ask` of `item` gives, for the window the owner picks.
+    pub(super) fn yes(
+        &self,
+        catalog: &Catalog,
+        item: &PendingRow,
+        ask: &Ask,
+        picked: Option<TrustWindow>,
+    ) -> Grant {
+        let Whole { class, verbs, .. } = Whole::of(catalog, ask.id.as_str(), ask.verbs);
+        let window = match picked {
+            Some(picked) => self.window(Picker::Owner, class, verbs, Some(picked)),
+            // A call that was shown is what is allowed: once, unless the owner says more.
+            None if item.single() => TrustWindow::Once,
+            None => self.window(Picker::Agent, class, verbs, ask.window),
         };
-        item.asks.iter().map(grant).collect()
+        let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };
+        let grant = granted(&item.agent, &ask.id, ask.verbs, window, self.now());
+        Grant { constraint: ask.constraint.clone(), ..grant }
     }
 
     /// Mints the token the asking session is waiting for, when that session still lives. A standing
@@ -206,11 +211,7 @@ impl Trust {
         Some(token)
     }
 
-    async fn refuse(
-        &self,
-        item: PendingRow,
-        reason: Option<String>,
-    ) -> Result<PendingRow, AnswerError> {
+    async fn refuse(&self, item: PendingRow, reason: Option<String>) -> Result<(), AnswerError> {
         let item = PendingRow { state: PendingState::Denied, ..item };
         let record = Record::new(EventType::GrantDeny)
             .agent(&item.agent)
@@ -219,6 +220,12 @@ impl Trust {
             .detail(&json!({"by": "owner", "pendingId": item.id, "reason": reason}));
         self.change(record, vec![Change::PutPending(item.clone())]).await?;
         self.tell_resolved(&item, Decision::Denied, None);
-        Ok(item)
+        Ok(())
     }
+}
+
+/// Whether what `ask` asks for is there as it was when it was asked for.
+pub(super) fn is_as_asked(catalog: &Catalog, ask: &Ask) -> bool {
+    let listed = catalog.get(ask.id.as_str());
+    listed.is_some_and(|listed| digest(&listed.target) == ask.digest)
 }

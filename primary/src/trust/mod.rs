@@ -16,6 +16,7 @@ mod grants;
 pub mod ledger;
 mod mint;
 pub mod narration;
+mod preview;
 mod revoke;
 pub mod sessions;
 
@@ -44,6 +45,7 @@ use sessions::Sessions;
 pub use agents::{Connect, ConnectError, Connected, EnrollError, Enrolled, StartingCapability};
 pub use approvals::{Answer, AnswerError};
 pub use grants::{Declined, GrantReply, GrantStatus, Occasion, Requested, standing as show};
+pub use preview::Preview;
 pub use revoke::{AgentRevoked, Revoked, Selector};
 
 /// How long what the engine makes lives.

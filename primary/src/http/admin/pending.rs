@@ -16,16 +16,17 @@ use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
 use crate::store::rows::{Ask, PendingRow};
 use crate::trust::narration::PendingNarration;
-use crate::trust::{Answer, AnswerError};
+use crate::trust::{Answer, AnswerError, Preview, show as told};
 
 /// Lists what waits, oldest first.
 pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
     let waiting = services.trust.waiting();
-    let pending: Vec<_> = waiting.iter().map(|(row, told)| show(row, told)).collect();
+    let item = |(row, told): &(_, Vec<_>)| show(row, told, &services.trust.preview(row));
+    let pending: Vec<_> = waiting.iter().map(item).collect();
     axum::Json(json!({ "pending": pending }))
 }
 
-fn show(row: &PendingRow, told: &[PendingNarration]) -> Value {
+fn show(row: &PendingRow, told: &[PendingNarration], preview: &[Preview]) -> Value {
     // The item's own window and purpose are those of its asks, when they all say the same.
     let window = common(row, |ask| ask.window.as_ref());
     let purpose = common(row, |ask| ask.purpose.as_ref());
@@ -40,6 +41,7 @@ fn show(row: &PendingRow, told: &[PendingNarration]) -> Value {
         "scopes": row.asks.iter().map(scope).collect::<Vec<_>>(),
         "reasons": row.asks.iter().map(|ask| &ask.reason).collect::<Vec<_>>(),
         "pendingNarration": told,
+        "preview": {"grants": preview},
     });
     if let Some(input) = &row.input {
         item["input"] = input.value.clone();
@@ -64,6 +66,9 @@ fn scope(ask: &Ask) -> Value {
     }
     if let Some(purpose) = &ask.purpose {
         scope["agentPurpose"] = json!(purpose);
+    }
+    if let Some(constraint) = &ask.constraint {
+        scope["constraint"] = json!(constraint);
     }
     scope
 }
@@ -115,7 +120,11 @@ pub async fn answer(
         Action::Deny => (Answer::Deny(request.reason), "deny"),
     };
     match services.trust.answer(&id, answer).await {
-        Ok(_) => Ok(axum::Json(json!({"ok": true, "action": word, "kind": "grant"}))),
+        Ok(granted) => {
+            let catalog = services.core.registry.catalog();
+            let granted: Vec<_> = granted.iter().map(|grant| told(&catalog, grant)).collect();
+            Ok(axum::Json(json!({"ok": true, "action": word, "kind": "grant", "granted": granted})))
+        }
         Err(AnswerError::Unknown) => Err(unknown()),
         Err(error @ AnswerError::Settled(_)) => Err(conflict(&error, None)),
         Err(ref error @ AnswerError::Changed { ref anew, .. }) => {
