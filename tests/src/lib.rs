@@ -11,9 +11,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plexus_shared::transport::child::{Program, Running};
-use plexus_shared::transport::http::{Answer, Ask, HttpError, Method, exchange};
+use plexus_shared::transport::http::Answer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+pub mod ear;
+pub mod gateway;
+pub mod raw;
+
+pub use gateway::{Agent, Gateway};
 
 /// How long anything may take before a test calls it hung.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,6 +52,21 @@ impl Stage {
         std::fs::create_dir(stage.path("notes")).unwrap();
         std::fs::write(stage.path("notes/a.txt"), "hello").unwrap();
         stage
+    }
+
+    /// A gateway that shares `notes` as a source of this machine.
+    pub async fn shared() -> (Self, Primary) {
+        let stage = Self::new();
+        let primary = stage.primary().await;
+        primary.share(&stage).await;
+        (stage, primary)
+    }
+
+    /// The same, with an agent called ada.
+    pub async fn with_ada() -> (Self, Primary, Agent) {
+        let (stage, primary) = Self::shared().await;
+        let ada = primary.agent("ada", &[]).await;
+        (stage, primary, ada)
     }
 
     /// A path on the stage.
@@ -83,7 +104,7 @@ impl Stage {
         let runtime = std::fs::read(self.path("home/runtime.json")).unwrap();
         let runtime: Value = serde_json::from_slice(&runtime).unwrap();
         let mesh = runtime["meshAddr"].as_str().unwrap().to_owned();
-        Primary { running, url, key: key.trim().to_owned(), mesh }
+        Primary { running, gateway: Gateway { url, key: key.trim().to_owned() }, mesh }
     }
 
     /// Runs `plexus ARGS` to its end; its exit code and standard output.
@@ -138,143 +159,20 @@ impl Stage {
     }
 }
 
-/// A running primary, and its owner's hand.
+/// A running primary.
 pub struct Primary {
     /// The process.
     pub running: Running,
-    /// Where it serves.
-    pub url: String,
-    /// The owner's key.
-    pub key: String,
+    /// Where it is, and its owner's hand on it.
+    pub gateway: Gateway,
     /// Where workloads dial it.
     pub mesh: String,
 }
 
-impl Primary {
-    /// Sends one request.
-    ///
-    /// # Errors
-    /// When there is no answer.
-    pub async fn send(&self, ask: Ask<'_>) -> Result<Answer, HttpError> {
-        exchange(&self.url, ask, PATIENCE).await
-    }
-
-    /// Reads the owner's plane.
-    pub async fn get(&self, path: &str) -> Value {
-        let path = format!("/admin/api/{path}");
-        body(
-            &self.send(Ask::get(&path).header("x-plexus-connection-key", &self.key)).await.unwrap(),
-        )
-    }
-
-    /// Posts to the owner's plane; the answer must be a success.
-    pub async fn post(&self, path: &str, value: &Value) -> Value {
-        let answer = self.try_post(path, value).await;
-        assert!(answer.status.is_success(), "{path}: {}", String::from_utf8_lossy(&answer.body));
-        body(&answer)
-    }
-
-    /// Posts to the owner's plane.
-    pub async fn try_post(&self, path: &str, value: &Value) -> Answer {
-        let path = format!("/admin/api/{path}");
-        let ask = Ask::with_body(Method::POST, &path, value);
-        self.send(ask.header("x-plexus-connection-key", &self.key)).await.unwrap()
-    }
-
-    /// Adds the stage's `notes` as a source of this machine.
-    pub async fn share(&self, stage: &Stage) {
-        let config = json!({"path": stage.path("notes"), "mode": "read-write"});
-        self.post("sources", &json!({"id": "notes", "kind": "workspace", "config": config})).await;
-    }
-
-    /// Connects, enrolls and greets an agent called `name` that starts with `capabilities`.
-    pub async fn agent(&self, name: &str, capabilities: &[&str]) -> Agent {
-        let order = json!({"agentId": name, "capabilities": capabilities});
-        let code = self.post("agents/connect", &order).await["code"].as_str().unwrap().to_owned();
-        let redeem = json!({ "code": code });
-        let ask = Ask::with_body(Method::POST, "/agents/enroll", &redeem);
-        let enrolled = body(&self.send(ask).await.unwrap());
-        let pat = enrolled["pat"].as_str().unwrap().to_owned();
-        let (session, _) = self.handshake(&pat).await;
-        Agent { url: self.url.clone(), pat, session }
-    }
-
-    /// Opens a session with `pat`: its id, and the whole answer.
-    pub async fn handshake(&self, pat: &str) -> (String, Value) {
-        let bearer = format!("Bearer {pat}");
-        let ask = Ask { method: Method::POST, ..Ask::get("/link/handshake") };
-        let greeted = body(&self.send(ask.header("authorization", &bearer)).await.unwrap());
-        (greeted["sessionId"].as_str().unwrap_or_default().to_owned(), greeted)
-    }
-
-    /// Waits until `look` finds what it looks for in the mesh's view of its first workload.
-    pub async fn workload(&self, look: impl Fn(&Value) -> bool) -> Value {
-        let waiting = async {
-            loop {
-                let mesh = self.get("mesh").await;
-                if look(&mesh["workloads"][0]) {
-                    return mesh["workloads"][0].clone();
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("the workload comes to this state")
-    }
-
-    /// Waits until the first workload is connected and has mounted something.
-    pub async fn mounted(&self) {
-        let up = |w: &Value| {
-            w["connection"] == "connected"
-                && w["capabilities"].as_array().is_some_and(|c| !c.is_empty())
-        };
-        self.workload(up).await;
-    }
-}
-
-/// An agent with a session.
-pub struct Agent {
-    /// Where its gateway is.
-    pub url: String,
-    /// Its durable credential.
-    pub pat: String,
-    /// Its session.
-    pub session: String,
-}
-
-impl Agent {
-    /// Sends one request.
-    pub async fn send(&self, ask: Ask<'_>) -> Answer {
-        exchange(&self.url, ask, PATIENCE).await.unwrap()
-    }
-
-    /// `PUT /grants` with this map.
-    pub async fn ask(&self, grants: &Value) -> (u16, Value) {
-        let request = json!({ "grants": grants });
-        let ask = Ask::with_body(Method::PUT, "/grants", &request);
-        let answer = self.send(ask.header("x-plexus-session", &self.session)).await;
-        (answer.status.as_u16(), body(&answer))
-    }
-
-    /// Asks for one read and takes the token.
-    pub async fn token(&self, id: &str) -> String {
-        let (status, answer) = self.ask(&json!({id: "allow"})).await;
-        let token = answer["token"].as_str();
-        token.unwrap_or_else(|| panic!("{id}: {status} {answer}")).to_owned()
-    }
-
-    /// `GET` with the session.
-    pub async fn get(&self, path: &str) -> (u16, Value) {
-        let answer = self.send(Ask::get(path).header("x-plexus-session", &self.session)).await;
-        (answer.status.as_u16(), body(&answer))
-    }
-
-    /// One call.
-    pub async fn invoke(&self, token: &str, id: &str, input: &Value) -> (u16, Value) {
-        let call = json!({"id": id, "input": input});
-        let bearer = format!("Bearer {token}");
-        let ask = Ask::with_body(Method::POST, "/invoke", &call);
-        let answer = self.send(ask.header("authorization", &bearer)).await;
-        (answer.status.as_u16(), body(&answer))
+impl std::ops::Deref for Primary {
+    type Target = Gateway;
+    fn deref(&self) -> &Gateway {
+        &self.gateway
     }
 }
 

@@ -22,9 +22,7 @@ fn log_file(stage: &Stage) -> PathBuf {
 
 #[tokio::test]
 async fn while_the_log_cannot_be_written_nothing_is_done_and_then_it_works_again_by_itself() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let ada = primary.agent("ada", &[READ]).await;
     let token = ada.token(READ).await;
     let path = json!({"path": "a.txt"});
@@ -32,10 +30,8 @@ async fn while_the_log_cannot_be_written_nothing_is_done_and_then_it_works_again
     assert_eq!(read().await.0, 200);
     let (_, asked) = ada.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await;
     let id = asked["pendingId"].as_str().unwrap();
-    let once = json!({"action": "approve", "trustWindow": {"kind": "once"}});
-    primary.post(&format!("pending/{id}"), &once).await;
-    let (_, status) = ada.get(&format!("/grants/status?pendingId={id}")).await;
-    let single = status["token"]["token"].as_str().unwrap().to_owned();
+    primary.approve(id, Some("once")).await;
+    let single = ada.taken(id).await;
     let text = json!({"path": "b.txt", "content": "x"});
     let write = async || ada.invoke(&single, WRITE, &text).await;
 
@@ -113,9 +109,7 @@ async fn a_call_that_a_killed_gateway_left_open_is_closed_at_the_next_start() {
 
 #[tokio::test]
 async fn what_was_recorded_is_found_by_its_words_its_capabilities_and_its_place() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let ada = primary.agent("ada", &[READ]).await;
     let token = ada.token(READ).await;
     for path in ["a.txt", "nowhere.txt", "a.txt"] {

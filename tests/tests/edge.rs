@@ -71,10 +71,7 @@ async fn every_route_answers_only_to_the_gateways_own_address() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_bounded_typed_and_refused_in_each_routes_framing() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let large = |len: usize| json!({"code": "x".repeat(len), "grants": {}, "id": "a.b.c"});
     for (method, path, len) in [
         (Method::POST, "/agents/enroll", 2 << 20),
@@ -112,10 +109,7 @@ async fn bodies_are_bounded_typed_and_refused_in_each_routes_framing() {
 
 #[tokio::test]
 async fn hostile_inputs_of_a_call_are_bounded_and_recorded_without_their_secrets() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token("notes.file.read").await;
     let bearer = format!("Bearer {token}");
     for input in [

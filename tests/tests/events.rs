@@ -2,100 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use plexus_shared::transport::http::{Ask, Lines, Streamed, stream};
-use plexus_tests::{Agent, PATIENCE, Primary, Stage, body};
-use serde_json::{Value, json};
-
-/// An open stream, and everything that came through it.
-struct Ear {
-    lines: Lines,
-    heard: String,
-}
-
-/// One event.
-#[derive(Debug)]
-struct Told {
-    name: String,
-    id: String,
-    data: Value,
-}
-
-impl Ear {
-    async fn open(url: &str, path: &str, headers: &[(&'static str, &str)]) -> Self {
-        let ask = headers.iter().fold(Ask::get(path), |ask, (name, value)| ask.header(name, value));
-        match stream(url, ask, PATIENCE).await.unwrap() {
-            Streamed::Lines(lines) => {
-                let mut ear = Self { lines, heard: String::new() };
-                assert_eq!(ear.line().await.unwrap(), "retry: 3000");
-                assert_eq!(ear.line().await.unwrap(), "");
-                ear
-            }
-            Streamed::Refused(answer) => panic!("{path}: {} {}", answer.status, body(&answer)),
-        }
-    }
-
-    async fn agent(agent: &Agent) -> Self {
-        Self::open(&agent.url, "/events", &[("x-plexus-session", &agent.session)]).await
-    }
-
-    async fn agent_after(agent: &Agent, last: &str) -> Self {
-        let headers = [("x-plexus-session", agent.session.as_str()), ("last-event-id", last)];
-        Self::open(&agent.url, "/events", &headers).await
-    }
-
-    async fn owner(primary: &Primary) -> Self {
-        let headers = [("x-plexus-connection-key", primary.key.as_str())];
-        Self::open(&primary.url, "/admin/api/events", &headers).await
-    }
-
-    async fn line(&mut self) -> Option<String> {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next()).await.unwrap();
-        let line = line.unwrap()?;
-        self.heard.push_str(&line);
-        self.heard.push('\n');
-        Some(line)
-    }
-
-    /// The next event; `None` at the stream's end.
-    async fn next(&mut self) -> Option<Told> {
-        let mut told = Told { name: String::new(), id: String::new(), data: Value::Null };
-        loop {
-            let line = self.line().await?;
-            match line.split_once(": ") {
-                Some(("event", name)) => name.clone_into(&mut told.name),
-                Some(("id", id)) => id.clone_into(&mut told.id),
-                Some(("data", data)) => told.data = serde_json::from_str(data).unwrap(),
-                None if line.is_empty() && !told.name.is_empty() => return Some(told),
-                _ => {}
-            }
-        }
-    }
-
-    /// The next event called `name`, passing over others.
-    async fn until(&mut self, name: &str) -> Told {
-        loop {
-            let told = self.next().await.unwrap_or_else(|| panic!("no {name}: {}", self.heard));
-            if told.name == name {
-                return told;
-            }
-        }
-    }
-}
-
-async fn ask_to_write(agent: &Agent) -> String {
-    let write = json!({"notes.file.write": {"decision": "allow", "verbs": ["write"]}});
-    let (_, asked) = agent.ask(&write).await;
-    asked["pendingId"].as_str().unwrap().to_owned()
-}
-
-async fn approve(primary: &Primary, pending: &str) {
-    let answer = json!({"action": "approve", "trustWindow": {"kind": "once"}});
-    primary.post(&format!("pending/{pending}"), &answer).await;
-}
+use plexus_shared::transport::http::{Ask, Streamed, stream};
+use plexus_tests::ear::Ear;
+use plexus_tests::raw::raw;
+use plexus_tests::{PATIENCE, Stage, body};
+use serde_json::json;
 
 #[tokio::test]
 async fn without_a_session_or_the_key_nothing_is_told() {
@@ -121,48 +34,31 @@ async fn a_stream_says_its_terms_first_and_is_kept_by_no_cache() {
     let primary = stage.primary().await;
     let ada = primary.agent("ada", &[]).await;
     let host = primary.url.strip_prefix("http://").unwrap();
-    let mut raw = TcpStream::connect(host).unwrap();
-    raw.set_read_timeout(Some(PATIENCE)).unwrap();
     let session = &ada.session;
     let ask =
         format!("GET /events HTTP/1.1\r\nHost: {host}\r\nX-Plexus-Session: {session}\r\n\r\n");
-    raw.write_all(ask.as_bytes()).unwrap();
-    let (mut heard, mut piece) = (String::new(), [0; 512]);
-    while !heard.contains("\n\n") {
-        let read = raw.read(&mut piece).unwrap();
-        assert_ne!(read, 0, "{heard}");
-        heard.push_str(std::str::from_utf8(&piece[..read]).unwrap());
-    }
-    let (head, rest) = heard.split_once("\r\n\r\n").unwrap();
-    let head = head.to_ascii_lowercase();
-    assert!(head.starts_with("http/1.1 200"), "{head}");
-    assert!(head.contains("\r\ncontent-type: text/event-stream"), "{head}");
-    assert!(head.contains("\r\ncache-control: no-store"), "{head}");
-    assert!(rest.contains("retry: 3000\n\n"), "{rest}");
+    let answer = raw(&primary.url, &ask).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    Ear::agent(&ada).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_goes_to_the_session_that_asked_and_nowhere_else() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let bob = primary.agent("bob", &[]).await;
-    let twin = Agent {
-        url: ada.url.clone(),
-        pat: ada.pat.clone(),
-        session: primary.handshake(&ada.pat).await.0,
-    };
+    let twin = primary.greet(&ada.pat).await;
     let (mut hers, mut twins) = (Ear::agent(&ada).await, Ear::agent(&twin).await);
     let (mut his, mut owners) = (Ear::agent(&bob).await, Ear::owner(&primary).await);
 
-    let pending = ask_to_write(&ada).await;
+    let pending = ada.pending("notes.file.write", "write").await;
     let added = owners.until("pending_added").await;
     assert_eq!(
         (&added.data["pendingId"], &added.data["agentId"], &added.data["capabilities"]),
         (&json!(pending), &json!("ada"), &json!(["notes.file.write"]))
     );
-    approve(&primary, &pending).await;
+    primary.approve(&pending, Some("once")).await;
     let resolved = hers.until("grant_resolved").await;
     assert_eq!(
         (&resolved.data["pendingId"], &resolved.data["decision"]),
@@ -172,7 +68,7 @@ async fn a_token_goes_to_the_session_that_asked_and_nowhere_else() {
     let input = json!({"path": "b.txt", "content": "x"});
     assert_eq!(ada.invoke(&token, "notes.file.write", &input).await.0, 200, "and it works");
 
-    let denied = ask_to_write(&ada).await;
+    let denied = ada.pending("notes.file.write", "write").await;
     primary.post(&format!("pending/{denied}"), &json!({"action": "deny"})).await;
     let resolved = hers.until("grant_resolved").await;
     assert_eq!((&resolved.data["decision"], resolved.data.get("token")), (&json!("denied"), None));
@@ -198,10 +94,7 @@ async fn a_token_goes_to_the_session_that_asked_and_nowhere_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_hears_what_it_missed() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let set = async |enabled: bool| {
         primary.post("exposure/notes.file.list", &json!({ "enabled": enabled })).await;
     };
@@ -213,8 +106,8 @@ async fn who_comes_back_hears_what_it_missed() {
     drop(ear);
 
     set(true).await;
-    let pending = ask_to_write(&ada).await;
-    approve(&primary, &pending).await;
+    let pending = ada.pending("notes.file.write", "write").await;
+    primary.approve(&pending, Some("once")).await;
     let mut back = Ear::agent_after(&ada, &hidden.id).await;
     let shown = back.until("manifest_changed").await;
     assert_eq!(shown.data["changed"]["added"], json!(["notes.file.list"]));
@@ -290,16 +183,13 @@ async fn a_workload_that_comes_and_goes_is_told_to_those_who_see_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owner_watches_what_begins_to_wait() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
-    let first = ask_to_write(&ada).await;
+    let (stage, primary, ada) = Stage::with_ada().await;
+    let first = ada.pending("notes.file.write", "write").await;
     let mut watch = stage.program("plexus", &["pending", "--watch", "--json"]).start().unwrap();
     let line = watch.line("{\"schema\":\"plexus.pending.item/1\"", PATIENCE).await.unwrap();
     assert!(line.contains(&first), "{line}");
     let bob = primary.agent("bob", &[]).await;
-    let second = ask_to_write(&bob).await;
+    let second = bob.pending("notes.file.write", "write").await;
     let line = watch.line("{\"schema\":\"plexus.pending.item/1\"", PATIENCE).await.unwrap();
     assert!(line.contains(&second) && !line.contains(&first), "{line}");
     watch.kill().await;

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use plexus_shared::transport::http::{Ask, Method};
-use plexus_tests::{Agent, PATIENCE, Primary, Stage, body};
+use plexus_tests::{PATIENCE, Primary, Stage, body};
 use serde_json::json;
 
 /// Sends a request whose client hangs up without waiting for the answer.
@@ -32,9 +32,7 @@ fn send_and_leave(
 
 #[tokio::test]
 async fn a_client_that_hangs_up_leaves_memory_and_disk_alike() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let owner = format!("X-Plexus-Connection-Key: {}", primary.key);
     for n in 0..100 {
         let order = json!({"agentId": format!("agent-{n}"), "capabilities": ["notes.file.read"]});
@@ -113,10 +111,7 @@ fn half_sent(primary: &Primary, what: &str, header: &str, body: &str) -> TcpStre
 
 #[tokio::test]
 async fn what_was_under_way_when_its_agent_was_revoked_comes_to_nothing() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let pat = format!("Authorization: Bearer {}", ada.pat);
     let session = format!("X-Plexus-Session: {}", ada.session);
     let hello = r#"{"client":{"name":"ada"}}"#;
@@ -144,9 +139,7 @@ async fn what_was_under_way_when_its_agent_was_revoked_comes_to_nothing() {
 
 #[tokio::test]
 async fn a_redeemed_code_ends_the_sessions_of_the_credential_before_it() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (_stage, primary) = Stage::shared().await;
     let old = primary.agent("ada", &[]).await;
     let token = old.token("notes.file.read").await;
     let new = primary.agent("ada", &[]).await;
@@ -161,10 +154,7 @@ async fn a_redeemed_code_ends_the_sessions_of_the_credential_before_it() {
 
 #[tokio::test]
 async fn a_large_body_is_held_for_token_bearers_alone() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada: Agent = primary.agent("ada", &[]).await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token("notes.file.read").await;
     let call = json!({"id": "notes.file.read", "input": {"path": "x".repeat(2 << 20)}});
     let ask = || Ask::with_body(Method::POST, "/invoke", &call);
@@ -178,10 +168,7 @@ async fn a_large_body_is_held_for_token_bearers_alone() {
 
 #[tokio::test]
 async fn what_comes_under_a_removed_sources_name_is_something_else() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token("notes.file.read").await;
     let write = json!({"notes.file.write": {"decision": "allow", "verbs": ["write"]}});
     ada.ask(&write).await;

@@ -3,45 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use plexus_shared::transport::http::{Ask, Method};
-use plexus_tests::{Agent, Primary, Stage, all, body};
+use plexus_tests::{Agent, Stage, all, body};
 use serde_json::{Value, json};
 
 const READ: &str = "notes.file.read";
 const WRITE: &str = "notes.file.write";
 
-async fn post(
-    primary: &Primary,
-    path: &str,
-    headers: &[(&'static str, &str)],
-    value: &Value,
-) -> (u16, Value) {
-    let mut ask = Ask::with_body(Method::POST, path, value);
-    ask.headers.extend(headers);
-    let answer = primary.send(ask).await.unwrap();
-    (answer.status.as_u16(), body(&answer))
-}
-
-/// A call by its session alone.
-async fn assisted(primary: &Primary, agent: &Agent, call: &Value) -> (u16, Value) {
-    post(primary, "/invoke", &[("x-plexus-session", &agent.session)], call).await
-}
-
-async fn keyed(primary: &Primary, token: &str, call: &Value) -> (u16, Value) {
-    let bearer = format!("Bearer {token}");
-    post(primary, "/invoke", &[("authorization", &bearer)], call).await
-}
-
-async fn set() -> (Stage, Primary, Agent) {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
-    (stage, primary, ada)
-}
-
 #[tokio::test]
 async fn a_constraint_narrows_a_grant_and_is_carried_by_its_tokens() {
-    let (stage, primary, ada) = set().await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     std::fs::create_dir(stage.path("notes/in")).unwrap();
     std::fs::write(stage.path("notes/in/b.txt"), "inside").unwrap();
     let constraint = json!({"pathPrefix": {"field": "path", "allow": ["in/"]}});
@@ -62,21 +32,23 @@ async fn a_constraint_narrows_a_grant_and_is_carried_by_its_tokens() {
     assert_eq!(ada.ask(&never).await.0, 400);
     let bearer = format!("Bearer {token}");
     let request = json!({"sessionId": ada.session, "jti": answer["jti"]});
-    let refreshed =
-        post(&primary, "/grants/refresh", &[("authorization", &bearer)], &request).await.1;
+    let refreshed = primary
+        .tell(Method::POST, "/grants/refresh", &[("authorization", &bearer)], &request)
+        .await
+        .1;
     assert_eq!(refreshed["scopes"][0]["constraint"], constraint, "{refreshed}");
     assert_eq!(ada.get("/grants").await.1["grants"][0]["constraint"], constraint);
 }
 
 #[tokio::test]
 async fn refresh_carries_on_what_stands_and_ends_the_old_token() {
-    let (_stage, primary, ada) = set().await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let (_, granted) = ada.ask(&json!({READ: "allow"})).await;
     let token = granted["token"].as_str().unwrap().to_owned();
     let bearer = format!("Bearer {token}");
     let request = json!({"sessionId": ada.session, "jti": granted["jti"]});
     let old = [("authorization", bearer.as_str())];
-    let refresh = || post(&primary, "/grants/refresh", &old, &request);
+    let refresh = || primary.tell(Method::POST, "/grants/refresh", &old, &request);
     let (status, fresh) = refresh().await;
     assert_eq!(status, 200, "{fresh}");
     let input = json!({"path": "a.txt"});
@@ -87,15 +59,15 @@ async fn refresh_carries_on_what_stands_and_ends_the_old_token() {
     let other = json!({"sessionId": ada.session, "jti": "tok_other"});
     let bearer = format!("Bearer {}", fresh["token"].as_str().unwrap());
     let headers = [("authorization", bearer.as_str())];
-    assert_eq!(post(&primary, "/grants/refresh", &headers, &other).await.0, 401);
+    assert_eq!(primary.tell(Method::POST, "/grants/refresh", &headers, &other).await.0, 401);
     primary.post("revoke", &json!({"agentId": "ada", "capabilityId": READ})).await;
     let request = json!({"sessionId": ada.session, "jti": fresh["jti"]});
-    assert_eq!(post(&primary, "/grants/refresh", &headers, &request).await.0, 401);
+    assert_eq!(primary.tell(Method::POST, "/grants/refresh", &headers, &request).await.0, 401);
 }
 
 #[tokio::test]
 async fn a_revoke_takes_the_grant_its_tokens_and_the_silent_yes() {
-    let (_stage, primary, ada) = set().await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let bob = primary.agent("bob", &[]).await;
     let (mine, his) = (ada.token(READ).await, bob.token(READ).await);
     let other = ada.token("notes.file.list").await;
@@ -108,7 +80,7 @@ async fn a_revoke_takes_the_grant_its_tokens_and_the_silent_yes() {
     let (_, asked) = ada.ask(&json!({READ: "allow"})).await;
     assert_eq!(asked["status"], "grant_pending_user", "what was revoked is asked again");
     let id = asked["pendingId"].as_str().unwrap();
-    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    primary.approve(id, None).await;
     ada.token(READ).await;
     let again = primary.post("revoke", &json!({"agentId": "ada", "capabilityId": WRITE})).await;
     assert_eq!(again["grantRemoved"], false, "a revoke of nothing is fine");
@@ -116,7 +88,7 @@ async fn a_revoke_takes_the_grant_its_tokens_and_the_silent_yes() {
 
 #[tokio::test]
 async fn an_agent_gives_back_its_own_token_and_nothing_else() {
-    let (_stage, primary, ada) = set().await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let bob = primary.agent("bob", &[]).await;
     let (_, mine) = ada.ask(&json!({READ: "allow"})).await;
     let (_, his) = bob.ask(&json!({READ: "allow"})).await;
@@ -124,7 +96,7 @@ async fn an_agent_gives_back_its_own_token_and_nothing_else() {
     let headers = [("authorization", bearer.as_str())];
     let revoke = |value: Value| {
         let primary = &primary;
-        async move { post(primary, "/grants/revoke", &headers, &value).await.0 }
+        async move { primary.tell(Method::POST, "/grants/revoke", &headers, &value).await.0 }
     };
     assert_eq!(revoke(json!({"jti": his["jti"]})).await, 403);
     assert_eq!(revoke(json!({"agentId": "bob", "capabilityId": READ})).await, 403);
@@ -138,7 +110,7 @@ async fn an_agent_gives_back_its_own_token_and_nothing_else() {
 
 #[tokio::test]
 async fn a_revoked_agent_has_nothing_left() {
-    let (stage, primary, ada) = set().await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token(READ).await;
     ada.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await;
     let revoked = primary.post("agents/revoke", &json!({"agentId": "ada", "reason": "left"})).await;
@@ -160,72 +132,61 @@ async fn a_revoked_agent_has_nothing_left() {
 
 #[tokio::test]
 async fn a_call_with_a_session_alone_asks_for_its_own_grant() {
-    let (stage, primary, ada) = set().await;
-    let (status, read) =
-        assisted(&primary, &ada, &json!({"id": READ, "input": {"path": "a.txt"}})).await;
+    let (stage, primary, ada) = Stage::with_ada().await;
+    let (status, read) = ada.assisted(&json!({"id": READ, "input": {"path": "a.txt"}})).await;
     assert_eq!((status, &read["output"]["content"]), (200, &json!("hello")), "{read}");
     let token = read["grant"]["token"].as_str().unwrap();
     assert_eq!(ada.invoke(token, READ, &json!({"path": "a.txt"})).await.0, 200);
 
     let call = json!({"id": WRITE, "input": {"path": "b.txt", "content": "one"}});
-    let (status, asked) = assisted(&primary, &ada, &call).await;
+    let (status, asked) = ada.assisted(&call).await;
     assert_eq!((status, &asked["error"]["code"]), (401, &json!("approval_required")));
     assert!(asked["auditId"].as_str().unwrap().starts_with("evt_"));
-    assert_eq!(
-        assisted(&primary, &ada, &call).await.1["error"]["pendingId"],
-        asked["error"]["pendingId"]
-    );
+    assert_eq!(ada.assisted(&call).await.1["error"]["pendingId"], asked["error"]["pendingId"]);
     let pending = primary.get("pending").await["pending"][0].clone();
     assert_eq!(pending["input"], call["input"], "the owner sees this very input");
     let id = pending["pendingId"].as_str().unwrap();
-    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
-    let (_, status) = ada.get(&format!("/grants/status?pendingId={id}")).await;
-    let token = status["token"]["token"].as_str().unwrap();
+    primary.approve(id, None).await;
+    let token = ada.taken(id).await;
     let other = json!({"path": "b.txt", "content": "two"});
-    assert_eq!(ada.invoke(token, WRITE, &other).await.1["error"]["code"], "grant_required");
-    assert_eq!(ada.invoke(token, WRITE, &call["input"]).await.0, 200);
-    assert_eq!(ada.invoke(token, WRITE, &call["input"]).await.0, 401, "and once");
+    assert_eq!(ada.invoke(&token, WRITE, &other).await.1["error"]["code"], "grant_required");
+    assert_eq!(ada.invoke(&token, WRITE, &call["input"]).await.0, 200);
+    assert_eq!(ada.invoke(&token, WRITE, &call["input"]).await.0, 401, "and once");
     assert_eq!(std::fs::read_to_string(stage.path("notes/b.txt")).unwrap(), "one");
     assert_eq!(
         primary.get("grants").await["grants"].as_array().unwrap().len(),
         1,
         "the read alone stands"
     );
-    let (status, answer) = assisted(&primary, &ada, &json!({"id": "no.such.thing"})).await;
+    let (status, answer) = ada.assisted(&json!({"id": "no.such.thing"})).await;
     assert_eq!((status, &answer["error"]["code"]), (404, &json!("unknown_capability")));
     assert!(answer["auditId"].as_str().unwrap().starts_with("evt_"));
 }
 
 #[tokio::test]
 async fn a_keyed_call_is_made_once_whoever_repeats_it_and_whenever() {
-    let (stage, primary, ada) = set().await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     let order = json!({"agentId": "ada", "grants": {WRITE: {"verbs": ["write"]}}});
-    let path = "/admin/api/grants";
-    let ask = Ask::with_body(Method::PUT, path, &order);
-    let given = primary.send(ask.header("x-plexus-connection-key", &primary.key)).await.unwrap();
+    let given = primary.owner(Method::PUT, "grants", Some(&order)).await;
     assert_eq!(given.status, 200, "{}", body(&given));
-    let token = {
-        let grants = json!({WRITE: {"decision": "allow", "verbs": ["write"]}});
-        ada.ask(&grants).await.1["token"].as_str().unwrap().to_owned()
-    };
+    let write = json!({WRITE: {"decision": "allow", "verbs": ["write"]}});
+    let token = ada.ask(&write).await.1["token"].as_str().unwrap().to_owned();
     let append = |key: &str, text: &str| {
         json!({"id": WRITE, "idempotencyKey": key,
             "input": {"path": "log.txt", "content": text, "mode": "append"}})
     };
     let call = append("k1", "x");
-    let answers = all((0..16).map(|_| keyed(&primary, &token, &call))).await;
+    let answers = all((0..16).map(|_| ada.call(&token, &call))).await;
     assert!(answers.iter().all(|answer| *answer == answers[0] && answer.0 == 200), "{answers:?}");
     assert_eq!(std::fs::read_to_string(stage.path("notes/log.txt")).unwrap(), "x");
-    let (status, other) = keyed(&primary, &token, &append("k1", "y")).await;
+    let (status, other) = ada.call(&token, &append("k1", "y")).await;
     assert_eq!((status, &other["error"]["code"]), (422, &json!("schema_validation_failed")));
-    assert_eq!(keyed(&primary, &token, &append("k2", "z")).await.0, 200);
+    assert_eq!(ada.call(&token, &append("k2", "z")).await.0, 200);
     primary.running.kill().await;
     let primary = stage.primary().await;
-    let (session, _) = primary.handshake(&ada.pat).await;
-    let ada = Agent { session, url: primary.url.clone(), ..ada };
-    let grants = json!({WRITE: {"decision": "allow", "verbs": ["write"]}});
-    let token = ada.ask(&grants).await.1["token"].as_str().unwrap().to_owned();
-    let (status, told) = keyed(&primary, &token, &call).await;
+    let ada = primary.greet(&ada.pat).await;
+    let token = ada.ask(&write).await.1["token"].as_str().unwrap().to_owned();
+    let (status, told) = ada.call(&token, &call).await;
     assert_eq!((status, &told["error"]["code"]), (200, &json!("transport_error")));
     assert_eq!(
         told["error"]["detail"],
@@ -240,7 +201,7 @@ async fn a_keyed_call_is_made_once_whoever_repeats_it_and_whenever() {
 
 #[tokio::test]
 async fn a_bundle_groups_what_was_granted_and_goes_as_one() {
-    let (_stage, primary, ada) = set().await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let write = json!({"decision": "allow", "verbs": ["write"]});
     let context = json!([{"kind": "inline", "label": "how", "markdown": "# Be brief"}]);
     let request = json!({"grants": {READ: "allow", WRITE: write},
@@ -248,7 +209,7 @@ async fn a_bundle_groups_what_was_granted_and_goes_as_one() {
     let ask = Ask::with_body(Method::PUT, "/grants", &request);
     let asked = body(&ada.send(ask.header("x-plexus-session", &ada.session)).await);
     let id = asked["pendingId"].as_str().unwrap();
-    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    primary.approve(id, None).await;
     let bundles = primary.get("bundles").await["bundles"].clone();
     assert_eq!((&bundles[0]["name"], bundles.as_array().unwrap().len()), (&json!("tidy up"), 1));
     assert_eq!(bundles[0]["members"].as_array().unwrap().len(), 2);
@@ -265,9 +226,10 @@ async fn a_bundle_groups_what_was_granted_and_goes_as_one() {
 
 #[tokio::test]
 async fn the_owners_session_asks_like_any_other_and_ends_with_the_key() {
-    let (_stage, primary, ada) = set().await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let hello = |agent: Option<&str>| json!({"connectionKey": primary.key, "client": {"agentId": agent, "name": "console"}});
-    let (status, anonymous) = post(&primary, "/link/handshake", &[], &hello(None)).await;
+    let (status, anonymous) =
+        primary.tell(Method::POST, "/link/handshake", &[], &hello(None)).await;
     assert_eq!(status, 200);
     let session = anonymous["sessionId"].as_str().unwrap().to_owned();
     let owner = Agent { session, pat: String::new(), url: primary.url.clone() };
@@ -275,10 +237,11 @@ async fn the_owners_session_asks_like_any_other_and_ends_with_the_key() {
     assert_eq!(granted["trustWindow"]["kind"], "once", "no name, nothing that lasts: {granted}");
     ada.token(READ).await;
     assert_eq!(owner.get("/grants").await.1["grants"].as_array().unwrap().len(), 1, "it sees all");
-    let (status, _) = post(&primary, "/link/handshake", &[], &hello(Some("Not A Name"))).await;
+    let (status, _) =
+        primary.tell(Method::POST, "/link/handshake", &[], &hello(Some("Not A Name"))).await;
     assert_eq!(status, 400);
     let wrong = json!({"connectionKey": "plx_live_00"});
-    assert_eq!(post(&primary, "/link/handshake", &[], &wrong).await.0, 401);
+    assert_eq!(primary.tell(Method::POST, "/link/handshake", &[], &wrong).await.0, 401);
 
     let rotated = primary.post("key/rotate", &json!({})).await;
     let key = rotated["connectionKey"].as_str().unwrap();

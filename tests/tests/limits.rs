@@ -8,6 +8,7 @@ use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 
 use plexus_shared::transport::http::{Ask, Method};
+use plexus_tests::raw::raw;
 use plexus_tests::{PATIENCE, Primary, Stage, all, body};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,21 +16,12 @@ use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 /// Sends a request with these headers; the status, `Retry-After` and the JSON that came back.
-fn raw(primary: &Primary, line: &str, headers: &str) -> (u16, Option<u64>, Value) {
-    let address = primary.url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request =
-        format!("{line} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let wait = head
-        .lines()
-        .find_map(|line| line.to_lowercase().strip_prefix("retry-after: ")?.parse().ok());
-    (status, wait, serde_json::from_str(text).unwrap_or_default())
+async fn hand(primary: &Primary, line: &str, headers: &str) -> (u16, Option<u64>, Value) {
+    let host = primary.url.strip_prefix("http://").unwrap();
+    let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n");
+    let answer = raw(&primary.url, &request).await;
+    let wait = answer.header("retry-after").and_then(|wait| wait.parse().ok());
+    (answer.status, wait, answer.body)
 }
 
 async fn rows(primary: &Primary, kind: &str) -> Vec<Value> {
@@ -43,11 +35,11 @@ async fn guessing_costs_the_guesser_alone_and_the_log_stays_short() {
     let primary = stage.primary().await;
     let wrong = format!("X-Plexus-Connection-Key: plx_live_{}\r\n", "0".repeat(64));
     for _ in 0..5 {
-        let (status, _, answer) = raw(&primary, "GET /admin/api/status", &wrong);
+        let (status, _, answer) = hand(&primary, "GET /admin/api/status", &wrong).await;
         assert_eq!((status, &answer["error"]["code"]), (401, &json!("session_expired")));
     }
     for _ in 0..50 {
-        let (status, wait, answer) = raw(&primary, "GET /admin/api/status", &wrong);
+        let (status, wait, answer) = hand(&primary, "GET /admin/api/status", &wrong).await;
         assert_eq!((status, &answer["error"]["code"]), (429, &json!("rate_limited")));
         assert!(wait.is_some_and(|wait| (1..=300).contains(&wait)), "{wait:?}");
         // The owner, from the same address, is let in all the while.
@@ -65,7 +57,7 @@ async fn guessing_costs_the_guesser_alone_and_the_log_stays_short() {
     let bad =
         format!("Authorization: Bearer plx_agent_{}\r\nContent-Length: 0\r\n", "0".repeat(64));
     for n in 0..8 {
-        let (status, ..) = raw(&primary, "POST /link/handshake", &bad);
+        let (status, ..) = hand(&primary, "POST /link/handshake", &bad).await;
         assert_eq!(status, if n < 5 { 401 } else { 429 });
     }
     assert!(!primary.handshake(&ada.pat).await.0.is_empty());
@@ -81,9 +73,7 @@ async fn guessing_costs_the_guesser_alone_and_the_log_stays_short() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_agents_flood_is_its_own_and_what_the_owner_sets_holds_at_once() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let (ada, bob) = (primary.agent("ada", &[]).await, primary.agent("bob", &[]).await);
     let (code, said) = stage
         .plexus(&["settings", "set", "rateLimits.burst=5", "rateLimits.requestsPerSecond=1"])
@@ -101,7 +91,7 @@ async fn one_agents_flood_is_its_own_and_what_the_owner_sets_holds_at_once() {
         (&json!(false), &json!("rate_limited"))
     );
     let bearer = format!("X-Plexus-Session: {}\r\n", ada.session);
-    let (status, wait, _) = raw(&primary, "GET /manifest", &bearer);
+    let (status, wait, _) = hand(&primary, "GET /manifest", &bearer).await;
     assert_eq!((status, wait), (429, Some(1)));
     assert_eq!(bob.get("/manifest").await.0, 200, "another agent does not notice");
     let (code, _) = stage
@@ -113,9 +103,7 @@ async fn one_agents_flood_is_its_own_and_what_the_owner_sets_holds_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agents_calls_under_way_are_bounded() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     std::fs::write(stage.path("notes/big.txt"), "x".repeat(900_000)).unwrap();
     let ada = primary.agent("ada", &[]).await;
     let token = ada.token("notes.file.read").await;
@@ -135,10 +123,7 @@ async fn an_agents_calls_under_way_are_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_checked_whole_and_decide_from_then_on() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     for wrong in
         ["policy=auto-approve", "policy=yes", "tokenLifetime=1", "sessionLifetimeMs=9999999"]
     {
@@ -189,9 +174,7 @@ async fn a_file_of_the_owners_that_can_not_be_ends_the_start_by_its_path() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_finds_a_running_gateway_well_and_a_cut_log_ill() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let checks = primary.get("doctor").await["checks"].clone();
     let ids: Vec<_> =
         checks.as_array().unwrap().iter().map(|check| check["id"].as_str().unwrap()).collect();
@@ -220,10 +203,7 @@ async fn the_doctor_finds_a_running_gateway_well_and_a_cut_log_ill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_gateway_refuses_every_agent_across_a_restart_until_it_is_resumed() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token("notes.file.read").await;
     let write = json!({"notes.file.write": {"decision": "allow", "verbs": ["write"]}});
     assert!(ada.ask(&write).await.1["pendingId"].is_string());
@@ -249,8 +229,7 @@ async fn a_frozen_gateway_refuses_every_agent_across_a_restart_until_it_is_resum
     assert_eq!(primary.handshake(&ada.pat).await.1["error"]["code"], "source_unavailable");
     let (code, said) = stage.plexus(&["resume"]).await;
     assert_eq!(code, 0, "{said}");
-    let (session, _) = primary.handshake(&ada.pat).await;
-    let back = plexus_tests::Agent { url: primary.url.clone(), pat: ada.pat.clone(), session };
+    let back = primary.greet(&ada.pat).await;
     let token = back.token("notes.file.read").await;
     assert_eq!(back.invoke(&token, "notes.file.read", &read).await.0, 200);
     let frozen: Vec<_> = rows(&primary, "settings.change").await;

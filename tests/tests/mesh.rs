@@ -187,11 +187,10 @@ async fn a_write_through_the_tunnel_needs_the_owner_and_leaves_two_rows_at_both_
     let write = json!({WRITE: {"decision": "allow", "verbs": ["write"]}});
     let (_, asked) = agent.ask(&write).await;
     let id = asked["pendingId"].as_str().unwrap();
-    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
-    let (_, status) = agent.get(&format!("/grants/status?pendingId={id}")).await;
-    let token = status["token"]["token"].as_str().unwrap();
+    primary.approve(id, None).await;
+    let token = agent.taken(id).await;
     let input = json!({"path": "b.txt", "content": "from afar"});
-    let (status, answer) = agent.invoke(token, WRITE, &input).await;
+    let (status, answer) = agent.invoke(&token, WRITE, &input).await;
     assert_eq!((status, &answer["ok"]), (200, &json!(true)), "{answer}");
     assert_eq!(std::fs::read_to_string(stage.path("notes/b.txt")).unwrap(), "from afar");
     proxy.stop(PATIENCE).await.unwrap();

@@ -34,9 +34,7 @@ fn steady(value: &mut Value, url: &str) {
 
 #[tokio::test]
 async fn the_documents_have_the_contracts_shapes() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (_stage, primary) = Stage::shared().await;
     let well_known = body(&primary.send(Ask::get("/.well-known/plexus")).await.unwrap());
     insta::assert_json_snapshot!("well_known", stable(well_known, &primary.url));
     let agent = primary.agent("ada", &[]).await;
@@ -64,10 +62,7 @@ async fn the_documents_have_the_contracts_shapes() {
 
 #[tokio::test]
 async fn what_needs_the_owner_waits_for_the_owner_and_only_its_asker_sees_the_answer() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let bob = primary.agent("bob", &[]).await;
     let write = json!({"notes.file.write": {"decision": "allow", "verbs": ["write"]}});
     let (_, asked) = ada.ask(&write).await;
@@ -96,10 +91,7 @@ async fn what_needs_the_owner_waits_for_the_owner_and_only_its_asker_sees_the_an
 
 #[tokio::test]
 async fn asking_wrongly_is_told_apart() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (_stage, _primary, ada) = Stage::with_ada().await;
     let allow = |verbs: Value| json!({"decision": "allow", "verbs": verbs});
     let read = "notes.file.read";
     for (grants, code) in [
@@ -131,9 +123,7 @@ async fn asking_wrongly_is_told_apart() {
 
 #[tokio::test]
 async fn a_hidden_capability_is_gone_for_all_but_its_holder() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (_stage, primary) = Stage::shared().await;
     let (ada, bob) = (primary.agent("ada", &[]).await, primary.agent("bob", &[]).await);
     let (read, list) = ("notes.file.read", "notes.file.list");
     let (held, other) = (ada.token(read).await, bob.token(list).await);
@@ -155,10 +145,7 @@ async fn a_hidden_capability_is_gone_for_all_but_its_holder() {
 
 #[tokio::test]
 async fn credentials_open_only_their_own_door() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
-    let ada = primary.agent("ada", &[]).await;
+    let (_stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token("notes.file.read").await;
     let key = primary.key.clone();
     for bearer in [&key, &token, "plx_agent_00"] {
@@ -181,9 +168,7 @@ async fn credentials_open_only_their_own_door() {
 
 #[tokio::test]
 async fn grants_outlive_a_restart_and_sessions_do_not() {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let ada = primary.agent("ada", &["notes.file.read"]).await;
     let token = ada.token("notes.file.read").await;
     let revision = primary.get("capabilities").await["revision"].as_u64().unwrap();
@@ -193,8 +178,7 @@ async fn grants_outlive_a_restart_and_sessions_do_not() {
     let primary = stage.primary_at(port, &mesh).await;
     let (status, answer) = ada.invoke(&token, "notes.file.read", &json!({"path": "a.txt"})).await;
     assert_eq!((status, &answer["error"]["code"]), (401, &json!("session_expired")));
-    let (session, _) = primary.handshake(&ada.pat).await;
-    let ada = plexus_tests::Agent { session, ..ada };
+    let ada = primary.greet(&ada.pat).await;
     assert_eq!(ada.get("/grants").await.1["grants"][0]["capabilityId"], "notes.file.read");
     let token = ada.token("notes.file.read").await;
     assert_eq!(ada.invoke(&token, "notes.file.read", &json!({"path": "a.txt"})).await.0, 200);

@@ -45,7 +45,7 @@ async fn the_first_start_makes_a_private_folder_and_a_stop_leaves_it_whole() {
     primary.running.stop(PATIENCE).await.unwrap();
     assert!(!stage.path("home/runtime.json").exists());
     let again = stage.primary().await;
-    assert_eq!(again.key, primary.key, "the same key as before");
+    assert_eq!(again.key, primary.gateway.key, "the same key as before");
 }
 
 #[tokio::test]

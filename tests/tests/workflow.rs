@@ -12,9 +12,7 @@ const SAVE: &str = "desk.note.save";
 
 /// A gateway with a folder and two workflows over it, each of which says that it only reads.
 async fn set() -> (Stage, Primary, Agent) {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let workflow = |name: &str, member: &str, verb: &str| {
         json!({"name": name, "kind": "workflow", "label": name, "describe": "Looks at a note.",
             "grants": ["read"], "members": [{"id": member, "verbs": [verb]}]})
@@ -62,7 +60,7 @@ async fn a_workflow_that_writes_waits_for_the_owner_whatever_it_says_of_itself()
     let waiting = primary.get("pending").await["pending"][0]["pendingNarration"][0].clone();
     assert!(waiting["summary"].as_str().unwrap().contains("notes.file.write [write]"), "{waiting}");
     assert_eq!(waiting["sensitivity"], "elevated", "{waiting}");
-    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    primary.approve(id, None).await;
     let token = ada.token(SAVE).await;
     let (status, ran) = ada.invoke(&token, SAVE, &note()).await;
     assert_eq!(status, 200, "{ran}");
