@@ -9,11 +9,9 @@ use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{AgentId, CapabilityId, SourceId};
 use plexus_shared::model::denial::Code;
-use plexus_shared::model::entry::{EntryKind, TransportKind};
 use plexus_shared::model::health::{Health, HealthStatus};
 use plexus_shared::model::trust::Provenance;
-use plexus_shared::model::verb::VerbSet;
-use plexus_shared::source::extension::{Extension, Manifest, Ports, Problem, Reach};
+use plexus_shared::source::extension::{Extension, Manifest, Ports, Preview, Problem, Reach};
 use plexus_shared::source::health::{Down, HealthCell};
 use plexus_shared::source::registry::Group;
 use serde::Serialize;
@@ -75,29 +73,6 @@ fn first(problems: &[Problem]) -> (&str, &str) {
     problems.first().map_or(("", ""), |problem| (&problem.pointer, &problem.reason))
 }
 
-/// What an extension brings and reaches: what the owner is shown before saying yes.
-#[derive(Clone, Debug, Serialize)]
-pub struct Preview {
-    /// Its source.
-    pub source: SourceId,
-    /// Its label.
-    pub label: String,
-    /// What it reaches.
-    pub reach: Reach,
-    /// Its entries.
-    pub entries: Vec<PreviewEntry>,
-}
-
-/// One entry of an extension, for the owner.
-#[derive(Clone, Debug, Serialize)]
-pub struct PreviewEntry {
-    id: CapabilityId,
-    kind: EntryKind,
-    label: String,
-    grants: VerbSet,
-    transport: TransportKind,
-}
-
 /// An installed extension, for the owner.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -156,7 +131,7 @@ impl Extensions {
 
     fn run(&self, row: ExtensionRow, extension: Option<Extension>) {
         let health = Arc::new(HealthCell::new(Health::of(HealthStatus::Ok)));
-        let shown = extension.as_ref().map(preview);
+        let shown = extension.as_ref().map(Extension::preview);
         match extension {
             Some(extension) => {
                 let (offers, health) = (extension.offers(), health.clone());
@@ -199,7 +174,7 @@ impl Extensions {
     /// # Errors
     /// See [`ExtensionError`].
     pub fn preview(&self, text: &str) -> Result<Preview, ExtensionError> {
-        self.check(text).map(|extension| preview(&extension))
+        self.check(text).map(|extension| extension.preview())
     }
 
     /// An extension that could be taken now.
@@ -235,12 +210,13 @@ impl Extensions {
     ) -> Result<Preview, ExtensionError> {
         let _gate = self.gate.lock().await;
         let extension = self.check(text)?;
-        let shown = preview(&extension);
+        let shown = extension.preview();
         let row = ExtensionRow {
             source: shown.source.clone(),
             manifest: text.to_owned(),
             provenance,
             installed_at: self.core.now(),
+            agent: None,
         };
         self.record(EventType::SourceInstall, &row, "add", &shown.reach)?;
         self.core.store.commit(vec![Change::PutExtension(row.clone())]).await?;
@@ -297,35 +273,13 @@ impl Extensions {
                 status: health.status,
                 detail: health.detail,
                 reach: shown.map(|shown| shown.reach.clone()).unwrap_or_default(),
-                registered: shown.map(ids).unwrap_or_default(),
+                registered: shown.map(Preview::ids).unwrap_or_default(),
             }
         };
         self.list().iter().map(view).collect()
     }
 }
 
-/// The ids of what an extension brings.
-pub fn ids(preview: &Preview) -> Vec<CapabilityId> {
-    preview.entries.iter().map(|entry| entry.id.clone()).collect()
-}
-
 fn group_name(source: &SourceId) -> String {
     format!("extension {source}")
-}
-
-fn preview(extension: &Extension) -> Preview {
-    let manifest = extension.manifest();
-    let entries = manifest.capabilities.iter().map(|entry| PreviewEntry {
-        id: entry.id.clone(),
-        kind: entry.kind,
-        label: entry.label.clone(),
-        grants: entry.grants,
-        transport: entry.transport,
-    });
-    Preview {
-        source: manifest.source.clone(),
-        label: manifest.label.clone(),
-        reach: extension.reach(),
-        entries: entries.collect(),
-    }
 }

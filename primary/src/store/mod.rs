@@ -149,9 +149,54 @@ fn write_until_closed(mut connection: Connection, mut queue: mpsc::Receiver<Job>
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::rows::{ExtensionRow, SourceRow};
+    use super::rows::{
+        AgentKind, AgentRow, AskedExtension, ExtensionRow, Matter, PendingRow, PendingState,
+        ShownExtension, SourceRow,
+    };
     use super::*;
     use plexus_shared::model::exposure::ExposureRule;
+
+    /// An agent, and an extension that it asks for.
+    fn asked() -> (AgentRow, PendingRow) {
+        let at = plexus_shared::clock::Timestamp::from_millis(7);
+        let agent = AgentRow {
+            id: "ada".parse().unwrap(),
+            kind: AgentKind::Generic,
+            label: None,
+            issued_at: at,
+            code: None,
+            pat: None,
+            redeemed_at: None,
+            revoked_at: None,
+        };
+        let source: plexus_shared::ids::SourceId = "say".parse().unwrap();
+        let preview = serde_json::json!({"source": "say", "label": "Say", "reach": {},
+            "entries": [{"id": "say.it.loud", "kind": "capability", "label": "Loud",
+                "grants": ["write"], "transport": "cli"}]});
+        let shown = ShownExtension {
+            manifest: "{}".into(),
+            preview: serde_json::from_value(preview).unwrap(),
+            widens: true,
+            problems: Vec::new(),
+        };
+        let asked = AskedExtension {
+            source,
+            capabilities: vec!["say.it.loud".parse().unwrap()],
+            digest: "00".into(),
+            replaces: None,
+            shown: Some(Box::new(shown)),
+        };
+        let item = PendingRow {
+            id: plexus_shared::ids::PendingId::fresh(at),
+            agent: agent.id.clone(),
+            session: plexus_shared::ids::SessionId::fresh(at),
+            state: PendingState::Pending,
+            created_at: at,
+            expires_at: at,
+            matter: Matter::Register(asked),
+        };
+        (agent, item)
+    }
 
     #[tokio::test]
     async fn what_was_committed_is_there_after_a_restart_and_what_failed_is_not() {
@@ -172,11 +217,15 @@ mod tests {
             manifest: "{}".into(),
             provenance: plexus_shared::model::trust::Provenance::Managed,
             installed_at: plexus_shared::clock::Timestamp::from_millis(7),
+            agent: Some("ada".parse().unwrap()),
         };
+        let (agent, item) = asked();
         let changes = vec![
             Change::PutSource(source.clone()),
             Change::SetRules(vec![rule.clone()]),
             Change::PutExtension(extension.clone()),
+            Change::PutAgent(agent),
+            Change::PutPending(item.clone()),
         ];
         store.commit(changes).await.unwrap();
         let orphan =
@@ -188,5 +237,6 @@ mod tests {
         assert_eq!(kept.sources, vec![source]);
         assert_eq!(kept.rules, vec![rule]);
         assert_eq!(kept.extensions, vec![extension]);
+        assert_eq!(kept.pending, vec![item]);
     }
 }

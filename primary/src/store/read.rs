@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use super::rows::{
-    AgentRow, Ask, AskedBundle, AskedInput, BundleRow, CursorRow, ExtensionRow, PendingRow,
-    ReplayRow, SourceRow, TicketRow, WorkloadRow,
+    AgentRow, BundleRow, CursorRow, ExtensionRow, Matter, PendingRow, ReplayRow, SourceRow,
+    TicketRow, WorkloadRow,
 };
 
 /// All that survived.
@@ -169,15 +169,12 @@ fn grant(row: &Row<'_>) -> Result<Grant, StoreError> {
     })
 }
 
-#[derive(serde::Deserialize)]
-struct Body {
-    asks: Vec<Ask>,
-    input: Option<AskedInput>,
-    bundle: Option<AskedBundle>,
-}
-
 fn pending(row: &Row<'_>) -> Result<PendingRow, StoreError> {
-    let Body { asks, input, bundle } = json(row, 6)?;
+    let matter = match row.get::<_, String>(7)?.as_str() {
+        "grant" => Matter::Grant(json(row, 6)?),
+        "register" => Matter::Register(json(row, 6)?),
+        kind => return Err(damaged(row, 7, format!("there is no kind {kind:?}"))),
+    };
     Ok(PendingRow {
         id: text(row, 0)?,
         agent: text(row, 1)?,
@@ -185,9 +182,7 @@ fn pending(row: &Row<'_>) -> Result<PendingRow, StoreError> {
         state: word(row, 3)?,
         created_at: time(row, 4)?,
         expires_at: time(row, 5)?,
-        asks,
-        input,
-        bundle,
+        matter,
     })
 }
 
@@ -239,6 +234,7 @@ fn extension(row: &Row<'_>) -> Result<ExtensionRow, StoreError> {
         manifest: row.get(1)?,
         provenance: word(row, 2)?,
         installed_at: time(row, 3)?,
+        agent: maybe_text(row, 4)?,
     })
 }
 

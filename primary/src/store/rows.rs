@@ -10,6 +10,7 @@ use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::trust::{Provenance, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
 use plexus_shared::secret::CredentialHash;
+use plexus_shared::source::extension::{Preview, Problem};
 use serde::{Deserialize, Serialize};
 
 /// An agent the owner connected.
@@ -181,6 +182,70 @@ pub struct PendingRow {
     /// When it stops waiting.
     pub expires_at: Timestamp,
     /// What was asked.
+    pub matter: Matter,
+}
+
+impl PendingRow {
+    /// The grants it asks for.
+    pub fn grants(&self) -> Option<&AskedGrants> {
+        match &self.matter {
+            Matter::Grant(asked) => Some(asked),
+            Matter::Register(_) => None,
+        }
+    }
+
+    /// What it asks for, one by one.
+    pub fn asks(&self) -> &[Ask] {
+        self.grants().map(|asked| asked.asks.as_slice()).unwrap_or_default()
+    }
+
+    /// The capabilities it is about.
+    pub fn capabilities(&self) -> Vec<CapabilityId> {
+        match &self.matter {
+            Matter::Grant(asked) => asked.asks.iter().map(|ask| ask.id.clone()).collect(),
+            Matter::Register(asked) => asked.capabilities.clone(),
+        }
+    }
+
+    /// Whether a plain yes is for one use: of the call that is shown, or by whoever has no name.
+    pub fn single(&self) -> bool {
+        self.grants().is_some_and(|asked| asked.input.is_some()) || self.agent.is_anonymous()
+    }
+
+    /// Answered, or ended: what was only kept to be shown is gone.
+    #[must_use]
+    pub fn settled(mut self, state: PendingState) -> Self {
+        self.state = state;
+        if let Matter::Register(asked) = &mut self.matter {
+            asked.shown = None;
+        }
+        self
+    }
+}
+
+/// What a question is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Matter {
+    /// Grants.
+    Grant(AskedGrants),
+    /// An extension.
+    Register(AskedExtension),
+}
+
+impl Matter {
+    /// Its word, here and on the wire.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Grant(_) => "grant",
+            Self::Register(_) => "register",
+        }
+    }
+}
+
+/// Grants that were asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedGrants {
+    /// On what.
     pub asks: Vec<Ask>,
     /// The call it came from; a yes then means this input.
     pub input: Option<AskedInput>,
@@ -188,11 +253,33 @@ pub struct PendingRow {
     pub bundle: Option<AskedBundle>,
 }
 
-impl PendingRow {
-    /// Whether a plain yes is for one use: of the call that is shown, or by whoever has no name.
-    pub fn single(&self) -> bool {
-        self.input.is_some() || self.agent.is_anonymous()
-    }
+/// An extension that an agent wants to have registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AskedExtension {
+    /// Its source.
+    pub source: SourceId,
+    /// What it would bring.
+    pub capabilities: Vec<CapabilityId>,
+    /// SHA-256 over the manifest's canonical form, in hex: what a yes is bound to.
+    pub digest: String,
+    /// The digest of the extension whose place it would take.
+    pub replaces: Option<String>,
+    /// What the owner is shown; gone once it is answered.
+    pub shown: Option<Box<ShownExtension>>,
+}
+
+/// What the owner is shown of an extension before saying yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownExtension {
+    /// The manifest, as it was sent.
+    pub manifest: String,
+    /// What it brings and reaches.
+    pub preview: Preview,
+    /// Whether it reaches something that the one it would replace does not.
+    pub widens: bool,
+    /// What this machine lacks for it, as it was asked.
+    pub problems: Vec<Problem>,
 }
 
 /// A configured source.
@@ -221,6 +308,8 @@ pub struct ExtensionRow {
     pub provenance: Provenance,
     /// When.
     pub installed_at: Timestamp,
+    /// The agent that registered it; none where the owner added it.
+    pub agent: Option<AgentId>,
 }
 
 /// A join ticket that was handed out; only its token's hash is kept.

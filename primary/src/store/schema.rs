@@ -114,6 +114,10 @@ const STEPS: &[M<'_>] = &[
         installed_at INTEGER NOT NULL
     ) STRICT;",
     ),
+    M::up(
+        "ALTER TABLE pending ADD COLUMN kind TEXT NOT NULL DEFAULT 'grant';
+    ALTER TABLE extension ADD COLUMN agent TEXT;",
+    ),
 ];
 
 /// Makes `connection` durable and brings its tables up to date.

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::StoreError;
 use super::rows::{
-    AgentRow, BundleRow, ExtensionRow, PendingRow, ReplayRow, SourceRow, TicketRow, WorkloadRow,
+    AgentRow, BundleRow, ExtensionRow, Matter, PendingRow, ReplayRow, SourceRow, TicketRow,
+    WorkloadRow,
 };
 
 /// One change of what is kept.
@@ -171,9 +172,9 @@ fn run(db: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqli
 }
 
 fn put_extension(db: &Transaction<'_>, row: &ExtensionRow) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO extension VALUES (?1, ?2, ?3, ?4)";
-    let at = row.installed_at.as_millis();
-    run(db, sql, params![row.source.as_str(), row.manifest, word(&row.provenance), at])
+    let sql = "INSERT OR REPLACE INTO extension VALUES (?1, ?2, ?3, ?4, ?5)";
+    let (at, agent) = (row.installed_at.as_millis(), row.agent.as_ref().map(AgentId::as_str));
+    run(db, sql, params![row.source.as_str(), row.manifest, word(&row.provenance), at, agent])
 }
 
 /// A model word (a class, a state) as its wire text.
@@ -225,9 +226,14 @@ fn put_grant(db: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<()> {
 }
 
 fn put_pending(db: &Transaction<'_>, row: &PendingRow) -> rusqlite::Result<()> {
+    let body = match &row.matter {
+        Matter::Grant(asked) => serde_json::to_string(asked),
+        Matter::Register(asked) => serde_json::to_string(asked),
+    };
+    let body = body.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     run(
         db,
-        "INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             row.id.as_str(),
             row.agent.as_str(),
@@ -235,9 +241,8 @@ fn put_pending(db: &Transaction<'_>, row: &PendingRow) -> rusqlite::Result<()> {
             word(&row.state),
             row.created_at.as_millis(),
             row.expires_at.as_millis(),
-            word(&serde_json::json!({
-                "asks": row.asks, "input": row.input, "bundle": row.bundle,
-            })),
+            body,
+            row.matter.kind(),
         ],
     )
 }

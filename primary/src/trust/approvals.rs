@@ -17,7 +17,7 @@ use super::narration::PendingNarration;
 use super::{ChangeError, Trust};
 use crate::events::Decision;
 use crate::store::Change;
-use crate::store::rows::{Ask, PendingRow, PendingState};
+use crate::store::rows::{Ask, AskedGrants, Matter, PendingRow, PendingState};
 
 /// What the owner says.
 #[derive(Clone, Debug)]
@@ -98,16 +98,17 @@ impl Trust {
         window: Option<TrustWindow>,
         constraint: Option<Constraint>,
     ) -> Result<Vec<Grant>, AnswerError> {
-        if let Some(id) = self.moved(&item) {
-            return Err(self.ask_anew(item, id).await?);
+        let asked = item.grants().ok_or(AnswerError::Unknown)?;
+        if let Some(id) = self.moved(asked) {
+            return Err(self.ask_anew(&item, asked, id).await?);
         }
-        let bundle = item.bundle.as_ref().map(|asked| self.bundle_of(&item.agent, asked));
-        let mut grants = self.granted_by(&item, window);
+        let bundle = asked.bundle.as_ref().map(|asked| self.bundle_of(&item.agent, asked));
+        let mut grants = self.granted_by(&item, asked, window);
         for grant in &mut grants {
             grant.bundle = bundle.as_ref().map(|row| row.id.clone());
             grant.constraint = constraint.clone().or_else(|| grant.constraint.take());
         }
-        let item = PendingRow { state: PendingState::Approved, ..item };
+        let item = item.settled(PendingState::Approved);
         let record = Record::new(EventType::GrantAllow)
             .agent(&item.agent)
             .session(&item.session)
@@ -127,17 +128,18 @@ impl Trust {
         Ok(grants)
     }
 
-    /// The first thing that `item` asks for and that is not what it was then.
-    fn moved(&self, item: &PendingRow) -> Option<CapabilityId> {
+    /// The first thing that was asked for and that is not what it was then.
+    fn moved(&self, asked: &AskedGrants) -> Option<CapabilityId> {
         let catalog = self.core.registry.catalog();
-        item.asks.iter().find(|ask| !is_as_asked(&catalog, ask)).map(|ask| ask.id.clone())
+        asked.asks.iter().find(|ask| !is_as_asked(&catalog, ask)).map(|ask| ask.id.clone())
     }
 
     /// Ends `item`, of which `id` has changed, and asks for the same as it is now; for nothing, where
     /// that can't be asked for any more.
     async fn ask_anew(
         &self,
-        item: PendingRow,
+        item: &PendingRow,
+        asked: &AskedGrants,
         id: CapabilityId,
     ) -> Result<AnswerError, ChangeError> {
         let now = self.now();
@@ -147,19 +149,19 @@ impl Trust {
             let still = target.definition.grants.covers(ask.verbs);
             still.then(|| Ask { digest: digest(target), ..ask.clone() })
         };
-        let asks: Option<Vec<_>> = item.asks.iter().map(current).collect();
+        let asks: Option<Vec<_>> = asked.asks.iter().map(current).collect();
         let anew = asks.map(|asks| PendingRow {
             id: PendingId::fresh(now),
             created_at: now,
             expires_at: now.plus(self.lifetimes().pending),
-            asks,
+            matter: Matter::Grant(AskedGrants { asks, ..asked.clone() }),
             ..item.clone()
         });
-        let item = PendingRow { state: PendingState::Denied, ..item };
+        let item = item.clone().settled(PendingState::Denied);
         let event = if anew.is_some() { EventType::GrantPending } else { EventType::GrantDeny };
         let record = Record::new(event).agent(&item.agent).session(&item.session).detail(&json!({
             "pendingId": anew.as_ref().unwrap_or(&item).id,
-            "asks": anew.as_ref().unwrap_or(&item).asks,
+            "asks": anew.as_ref().unwrap_or(&item).asks(),
             "replaces": item.id,
             "reason": format!("{id} has changed or gone"),
         }));
@@ -170,9 +172,14 @@ impl Trust {
         Ok(AnswerError::Changed { id, anew: anew.map(|row| row.id) })
     }
 
-    fn granted_by(&self, item: &PendingRow, window: Option<TrustWindow>) -> Vec<Grant> {
+    fn granted_by(
+        &self,
+        item: &PendingRow,
+        asked: &AskedGrants,
+        window: Option<TrustWindow>,
+    ) -> Vec<Grant> {
         let catalog = self.core.registry.catalog();
-        item.asks.iter().map(|ask| self.yes(&catalog, item, ask, window)).collect()
+        asked.asks.iter().map(|ask| self.yes(&catalog, item, ask, window)).collect()
     }
 
     /// What a yes to `ask` of `item` gives, for the window the owner picks.
@@ -199,7 +206,8 @@ impl Trust {
     /// grant outlives it; a single use does not.
     fn hand_over(&self, item: &PendingRow, grants: &[Grant]) -> Option<ScopedToken> {
         let session = self.sessions.live(item.session.as_str(), self.now())?;
-        let shown = item.input.as_ref().and_then(|input| {
+        let input = item.grants().and_then(|asked| asked.input.as_ref());
+        let shown = input.and_then(|input| {
             let bytes = data_encoding::HEXLOWER.decode(input.digest.as_bytes()).ok()?;
             bytes.try_into().ok()
         });
@@ -212,7 +220,7 @@ impl Trust {
     }
 
     async fn refuse(&self, item: PendingRow, reason: Option<String>) -> Result<(), AnswerError> {
-        let item = PendingRow { state: PendingState::Denied, ..item };
+        let item = item.settled(PendingState::Denied);
         let record = Record::new(EventType::GrantDeny)
             .agent(&item.agent)
             .session(&item.session)

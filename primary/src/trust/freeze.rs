@@ -46,7 +46,7 @@ impl Trust {
             tokens_revoked: before.1 + after.1,
             pending_denied: open.len(),
         };
-        let denied = |row| Change::PutPending(PendingRow { state: PendingState::Denied, ..row });
+        let denied = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
         let mut changes = vec![Change::SetFrozen(true)];
         changes.extend(open.into_iter().map(denied));
         let record = Record::new(EventType::SettingsChange).outcome(RecordOutcome::Ok);

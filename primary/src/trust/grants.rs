@@ -21,7 +21,9 @@ use super::sessions::Session;
 use super::{ChangeError, MAX_OPEN_ITEMS, Trust};
 use crate::events::Event;
 use crate::store::Change;
-use crate::store::rows::{Ask, AskedBundle, AskedInput, BundleRow, PendingRow, PendingState};
+use crate::store::rows::{
+    Ask, AskedBundle, AskedGrants, AskedInput, BundleRow, Matter, PendingRow, PendingState,
+};
 
 /// What an agent asks of one capability.
 #[derive(Clone, Debug)]
@@ -219,10 +221,8 @@ impl Trust {
         let open = self.ledger().open(now);
         let mine: Vec<_> = open.into_iter().filter(|row| row.agent == session.agent).collect();
         let Occasion { input, bundle } = occasion.clone();
-        let same = |row: &&PendingRow| {
-            (&row.session, &row.asks) == (&session.id, &asks)
-                && (&row.input, &row.bundle) == (&input, &bundle)
-        };
+        let matter = Matter::Grant(AskedGrants { asks, input, bundle });
+        let same = |row: &&PendingRow| (&row.session, &row.matter) == (&session.id, &matter);
         if let Some(row) = mine.iter().find(same) {
             return Ok(Item::Waiting(row.clone()));
         }
@@ -239,9 +239,7 @@ impl Trust {
             state: PendingState::Pending,
             created_at: now,
             expires_at: now.plus(self.lifetimes().pending),
-            asks,
-            input,
-            bundle,
+            matter,
         }))
     }
 
@@ -293,7 +291,7 @@ impl Trust {
         let record = Record::new(EventType::GrantPending)
             .agent(&session.agent)
             .session(&session.id)
-            .detail(&json!({"pendingId": row.id, "asks": row.asks}));
+            .detail(&json!({"pendingId": row.id, "asks": row.asks()}));
         self.change(record, vec![Change::PutPending(row.clone())]).await?;
         self.tell_asked(row);
         Ok(())
@@ -304,7 +302,7 @@ impl Trust {
         self.core.events.tell_owner(Event::PendingAdded {
             pending: row.id.clone(),
             agent: row.agent.clone(),
-            capabilities: row.asks.iter().map(|ask| ask.id.clone()).collect(),
+            capabilities: row.capabilities(),
         });
     }
 
@@ -377,7 +375,7 @@ pub(super) fn digest(target: &Registered) -> String {
 }
 
 pub(super) fn narration(catalog: &Catalog, item: &PendingRow) -> Vec<PendingNarration> {
-    item.asks.iter().filter_map(|ask| narrate(catalog, item, ask)).collect()
+    item.asks().iter().filter_map(|ask| narrate(catalog, item, ask)).collect()
 }
 
 /// `grant` as the ledger shows it.

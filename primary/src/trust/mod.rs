@@ -143,10 +143,10 @@ impl Trust {
     pub async fn forget(&self, prefix: &str, changes: Vec<Change>) -> Result<(), StoreError> {
         let _gate = self.gate.lock().await;
         let begins =
-            |row: &PendingRow| row.asks.iter().any(|ask| ask.id.as_str().starts_with(prefix));
+            |row: &PendingRow| row.capabilities().iter().any(|id| id.as_str().starts_with(prefix));
         let open = self.ledger().open(self.now());
         let moot: Vec<_> = open.into_iter().filter(begins).collect();
-        let denied = |row| Change::PutPending(PendingRow { state: PendingState::Denied, ..row });
+        let denied = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
         let mut changes = changes;
         changes.push(Change::DropGrants(prefix.to_owned()));
         changes.extend(moot.iter().cloned().map(denied));

@@ -54,6 +54,6 @@ impl Trust {
                 members: Whole::of(&catalog, ask.id.as_str(), ask.verbs).members,
             }
         };
-        item.asks.iter().map(preview).collect()
+        item.asks().iter().map(preview).collect()
     }
 }

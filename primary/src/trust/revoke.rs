@@ -138,7 +138,7 @@ impl Trust {
         };
         let mut changes: Vec<_> = gone.iter().map(revoke).collect();
         let open = self.ledger().open(now);
-        let deny = |row| Change::PutPending(PendingRow { state: PendingState::Denied, ..row });
+        let deny = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
         changes.extend(open.into_iter().filter(|item| item.agent == *agent).map(deny));
         let row = AgentRow { code: None, pat: None, revoked_at: Some(now), ..row };
         changes.push(Change::PutAgent(row));

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{bad_request, fault, refuse};
-use crate::extensions::{ExtensionError, ids};
+use crate::extensions::ExtensionError;
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
@@ -45,7 +45,7 @@ pub async fn install(
     let installing = services.extensions.install(request.manifest.get(), Provenance::Managed);
     let shown = installing.await.map_err(refused)?;
     let revision = services.core.registry.catalog().revision();
-    let registered = ids(&shown);
+    let registered = shown.ids();
     Ok(axum::Json(json!({
         "ok": true, "source": shown.source, "registered": registered, "reach": shown.reach,
         "revision": revision,

@@ -14,7 +14,7 @@ use super::{fault, refuse};
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
-use crate::store::rows::{Ask, PendingRow};
+use crate::store::rows::{Ask, AskedExtension, AskedGrants, Matter, PendingRow, ShownExtension};
 use crate::trust::narration::PendingNarration;
 use crate::trust::{Answer, AnswerError, Preview, show as told};
 
@@ -27,36 +27,60 @@ pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Valu
 }
 
 fn show(row: &PendingRow, told: &[PendingNarration], preview: &[Preview]) -> Value {
-    // The item's own window and purpose are those of its asks, when they all say the same.
-    let window = common(row, |ask| ask.window.as_ref());
-    let purpose = common(row, |ask| ask.purpose.as_ref());
     let mut item = json!({
         "pendingId": row.id,
-        "kind": "grant",
+        "kind": row.matter.kind(),
         "state": row.state,
         "createdAt": row.created_at,
         "expiresAt": row.expires_at,
         "agentId": row.agent,
-        "capabilities": row.asks.iter().map(|ask| &ask.id).collect::<Vec<_>>(),
-        "scopes": row.asks.iter().map(scope).collect::<Vec<_>>(),
-        "reasons": row.asks.iter().map(|ask| &ask.reason).collect::<Vec<_>>(),
+        "capabilities": row.capabilities(),
         "pendingNarration": told,
         "preview": {"grants": preview},
     });
-    if let Some(input) = &row.input {
+    match &row.matter {
+        Matter::Grant(asked) => show_grants(&mut item, asked),
+        Matter::Register(asked) => show_extension(&mut item, asked),
+    }
+    item
+}
+
+fn show_grants(item: &mut Value, asked: &AskedGrants) {
+    item["scopes"] = asked.asks.iter().map(scope).collect();
+    item["reasons"] = asked.asks.iter().map(|ask| ask.reason.as_str()).collect();
+    if let Some(input) = &asked.input {
         item["input"] = input.value.clone();
         item["inputDigest"] = json!(input.digest);
     }
-    if let Some(bundle) = &row.bundle {
+    if let Some(bundle) = &asked.bundle {
         item["bundle"] = json!(bundle);
     }
-    if let Some(window) = window {
+    // The item's own window and purpose are those of its asks, when they all say the same.
+    if let Some(window) = common(asked, |ask| ask.window.as_ref()) {
         item["requestedTrustWindow"] = json!(window);
     }
-    if let Some(purpose) = purpose {
+    if let Some(purpose) = common(asked, |ask| ask.purpose.as_ref()) {
         item["agentPurpose"] = json!(purpose);
     }
-    item
+}
+
+fn show_extension(item: &mut Value, asked: &AskedExtension) {
+    item["scopes"] = json!([]);
+    item["reasons"] = json!(["an extension that an agent registers always waits for the owner"]);
+    item["register"] = json!({"source": asked.source, "manifestDigest": asked.digest});
+    if let Some(replaces) = &asked.replaces {
+        item["register"]["replaces"] = json!(replaces);
+    }
+    if let Some(shown) = &asked.shown {
+        let ShownExtension { manifest, preview, widens, problems } = shown.as_ref();
+        let register = &mut item["register"];
+        register["label"] = json!(preview.label);
+        register["reach"] = json!(preview.reach);
+        register["entries"] = json!(preview.entries);
+        register["widens"] = json!(widens);
+        register["problems"] = json!(problems);
+        register["manifest"] = serde_json::from_str(manifest).unwrap_or_default();
+    }
 }
 
 fn scope(ask: &Ask) -> Value {
@@ -73,13 +97,13 @@ fn scope(ask: &Ask) -> Value {
     scope
 }
 
-/// What every ask of `row` says alike.
+/// What everything in `asked` says alike.
 fn common<'a, T: PartialEq>(
-    row: &'a PendingRow,
+    asked: &'a AskedGrants,
     said: impl Fn(&'a Ask) -> Option<&'a T>,
 ) -> Option<&'a T> {
-    let first = row.asks.first().and_then(&said)?;
-    row.asks.iter().all(|ask| said(ask) == Some(first)).then_some(first)
+    let first = asked.asks.first().and_then(&said)?;
+    asked.asks.iter().all(|ask| said(ask) == Some(first)).then_some(first)
 }
 
 /// The body of `POST pending/:id`.

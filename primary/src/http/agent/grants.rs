@@ -127,11 +127,10 @@ fn answer(services: &Services, reply: GrantReply) -> Value {
     let (mut body, declined) = match reply {
         GrantReply::Token(token, declined) => (json!(token), declined),
         GrantReply::Pending { item, narration, partial, declined } => {
-            let pending: Vec<_> = item.asks.iter().map(|ask| &ask.id).collect();
             let mut body = json!({
                 "status": "grant_pending_user",
                 "pendingId": item.id,
-                "pending": pending,
+                "pending": item.capabilities(),
                 "statusUrl": format!("{}/grants/status?pendingId={}", services.base_url, item.id),
                 "approvalUrl": format!("{}/admin#pending/{}", services.base_url, item.id),
                 "pendingNarration": narration,
@@ -180,11 +179,10 @@ pub async fn status(
         Failure::malformed(StatusCode::BAD_REQUEST, "name the request: ?pendingId=pend_…")
     })?;
     let status = services.trust.status(&session, &query.pending_id).ok_or_else(refused)?;
-    let capabilities: Vec<_> = status.item.asks.iter().map(|ask| &ask.id).collect();
     let mut body = json!({
         "pendingId": status.item.id,
         "state": status.item.state,
-        "capabilities": capabilities,
+        "capabilities": status.item.capabilities(),
         "pendingNarration": status.narration,
     });
     if let Some(token) = status.token {

@@ -1,6 +1,6 @@
 //! A manifest that was read: every part checked, every name resolved.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{CapabilityId, SourceId};
 use crate::model::entry::{
@@ -18,7 +18,7 @@ pub const MAX_TEXT: usize = 1 << 20;
 pub const MAX_CAPABILITIES: usize = 200;
 
 /// Something wrong with a manifest, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// A JSON pointer into the manifest.
     pub pointer: String,

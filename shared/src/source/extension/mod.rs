@@ -11,6 +11,7 @@
 
 mod entry;
 mod manifest;
+mod preview;
 mod reach;
 mod read;
 mod route;
@@ -18,6 +19,7 @@ mod route;
 mod tests;
 
 pub use manifest::{Declared, MAX_CAPABILITIES, MAX_TEXT, Manifest, Problem, Run, SCHEMA};
+pub use preview::{Preview, PreviewEntry};
 pub use reach::Reach;
 
 use crate::source::registry::{Catalog, Offer};
@@ -79,9 +81,9 @@ impl Extension {
         &self.manifest
     }
 
-    /// What it reaches.
-    pub fn reach(&self) -> Reach {
-        Reach::of(&self.manifest)
+    /// What it brings and reaches.
+    pub fn preview(&self) -> Preview {
+        Preview::of(&self.manifest)
     }
 
     /// Its entries, each with its transport.
