@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
@@ -154,7 +154,8 @@ async fn nothing_here() -> Failure {
     Failure::new(denial).with_status(StatusCode::NOT_FOUND)
 }
 
-async fn wrong_method() -> Failure {
+async fn wrong_method(uri: Uri) -> Failure {
     let message = "this route takes another method; GET /.well-known/plexus lists them";
-    Failure::malformed(StatusCode::METHOD_NOT_ALLOWED, message)
+    let framing = Framing::of(uri.path());
+    Failure::malformed(StatusCode::METHOD_NOT_ALLOWED, message).framed(framing)
 }
