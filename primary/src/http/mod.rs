@@ -10,6 +10,7 @@ pub mod events;
 pub mod extract;
 pub mod guard;
 pub mod limits;
+pub mod page;
 pub mod patient;
 pub mod router;
 pub mod serve;

@@ -11,7 +11,7 @@ use plexus_shared::model::denial::{Code, Denial};
 
 use super::error::{Failure, Framing};
 use super::guard::{Guard, stand};
-use super::{Services, admin, agent, events};
+use super::{Services, admin, agent, events, page};
 
 /// Where the owner's plane begins.
 const OWNER: &str = "/admin/api";
@@ -36,7 +36,7 @@ routes_of!(get GET, put PUT, post POST, delete DELETE);
 pub fn routes() -> impl Iterator<Item = (Method, String)> {
     let under =
         |base: &'static str| move |route: Route| (route.method, format!("{base}{}", route.path));
-    let agents = agent_plane().into_iter().chain([call()]).map(under(""));
+    let agents = agent_plane().into_iter().chain([call(), front()]).map(under(""));
     agents.chain(owner_plane().into_iter().map(under(OWNER)))
 }
 
@@ -49,6 +49,7 @@ pub fn router(services: Services, guard: Guard) -> Router {
         .merge(carried.layer(middleware::from_fn(carry_through)))
         // A call alone ends with its caller: whoever goes away takes it along.
         .merge(built_of([call()]).layer(frozen))
+        .merge(built_of([front()]))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(services)
@@ -63,6 +64,10 @@ fn built_of(routes: impl IntoIterator<Item = Route>) -> Router<Services> {
 
 fn call() -> Route {
     post("/invoke", agent::invoke::call)
+}
+
+fn front() -> Route {
+    get("/admin", page::show)
 }
 
 fn agent_plane() -> Vec<Route> {

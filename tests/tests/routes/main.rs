@@ -12,7 +12,8 @@ use serde_json::json;
 use world::{Door, KINDS, Kind, PLACES, Place, Row, World, row};
 
 /// The routes that take no credential in a header or a session in a body: all there are.
-const WITHOUT_CREDENTIAL: [&str; 2] = ["GET /.well-known/plexus", "POST /agents/enroll"];
+const WITHOUT_CREDENTIAL: [&str; 3] =
+    ["GET /.well-known/plexus", "GET /admin", "POST /agents/enroll"];
 
 fn said(answer: &RawAnswer) -> (u16, &str) {
     (answer.status, answer.code())
@@ -126,7 +127,7 @@ async fn another_method_and_another_path_are_told_as_such() {
         let code = if row.door == Door::Code { "malformed" } else { "schema_validation_failed" };
         assert_eq!(said(&answer), (405, code), "{}", row.path);
     }
-    for path in ["/", "/admin", "/admin/api", "/admin/api/nothing", "/grants/", "//invoke"] {
+    for path in ["/", "/admin/", "/admin/api", "/admin/api/nothing", "/grants/", "//invoke"] {
         let answer = world.ask(&row("GET", path, Door::Nothing), "", None).await;
         assert_eq!(said(&answer), (404, "unknown_capability"), "{path}");
     }

@@ -286,6 +286,7 @@ impl World {
         let call = json!({"id": READ, "input": {"path": "a.txt"}});
         vec![
             row("GET", "/.well-known/plexus", Door::Nothing),
+            row("GET", "/admin", Door::Nothing),
             row("POST", "/link/handshake", Door::PatOrKey).body(json!({})),
             row("GET", "/manifest", Door::Session),
             row("GET", "/grants", Door::Session),
