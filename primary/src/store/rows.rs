@@ -7,6 +7,7 @@ use plexus_shared::ids::{
     AgentId, BundleId, CapabilityId, EventId, PendingId, SessionId, SourceId,
 };
 use plexus_shared::model::constraint::Constraint;
+use plexus_shared::model::plain;
 use plexus_shared::model::trust::{Provenance, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
 use plexus_shared::secret::CredentialHash;
@@ -94,6 +95,7 @@ pub enum PendingState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AskedInput {
     /// The exact payload, for the owner to see.
+    #[serde(deserialize_with = "plain::member")]
     pub value: serde_json::Value,
     /// SHA-256 over its canonical form, in hex: what a yes is bound to.
     pub digest: String,
