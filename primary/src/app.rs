@@ -143,13 +143,21 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_by(Arc::new(SystemClock), config).await
+    }
+
+    /// The same, with the time from `clock`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_by(clock: Arc<dyn Clock>, config: &Config) -> Result<Self, StartError> {
         let (tcp, udp) = bind(config).map_err(|error| already_running(config).unwrap_or(error))?;
         let (state, lock) = claim(&config.home)?;
         let settings = settings::load(&state)?;
         let network = network::load(&state)?;
         let opened_up = open_up(&network, &tcp)?;
         // Read before anything is made: what is damaged ends the start with the folder untouched.
-        let opened = open_ground(&state)?;
+        let opened = open_ground(&state, clock)?;
         let keys = Keys::load(&state)?;
         let sessions = Arc::new(Sessions::default());
         let (core, mut kept) = lay_ground(&state, opened, sessions.clone(), settings).await?;
@@ -275,13 +283,15 @@ fn keep_cursor((workload, cursor): &(WorkloadName, CursorRow)) -> Change {
 }
 
 /// Opens the log and the store. A damaged one of either is told before the other is made.
-fn open_ground(state: &StateDir) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kept), StartError> {
+fn open_ground(
+    state: &StateDir,
+    clock: Arc<dyn Clock>,
+) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kept), StartError> {
     Keys::check(state)?;
     let file = state.join("state.db");
     if file.exists() {
         Store::check(&file)?;
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let audit = AuditLog::open(state.subdir("audit")?, clock.clone(), Tier::Primary)?;
     let (store, kept) = Store::open(&file)?;
     Ok((clock, audit, store, kept))
