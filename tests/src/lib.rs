@@ -18,6 +18,7 @@ use tempfile::TempDir;
 pub mod ear;
 pub mod gateway;
 pub mod raw;
+pub mod shell;
 
 pub use gateway::{Agent, Gateway};
 

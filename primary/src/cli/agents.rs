@@ -1,18 +1,18 @@
-//! `plexus agents` and `plexus grants`: who the agents are, and what they may do.
+//! `plexus agents`: who the agents are.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Subcommand;
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::{AgentId, CapabilityId};
-use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
-use plexus_shared::model::verb::{Verb, VerbSet};
+use plexus_shared::ids::AgentId;
+use plexus_shared::model::trust::TrustWindow;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::allow::Allow;
 use super::client::{Client, read};
-use super::output::{Answer, Failure, Table, or_dash, word};
+use super::grants::Given;
+use super::output::{Answer, Failure, Table, count, or_dash, word};
 use super::units::{millis, moment, now, parse_length, relative};
 use crate::store::rows::AgentKind;
 
@@ -22,14 +22,12 @@ pub(super) enum AgentsCommand {
     /// Connect an agent: a one-time code for it, and what it may do from the start.
     Connect(ConnectArgs),
     /// List the agents.
+    #[command(after_help = "Example:\n  plexus agents list")]
     List,
-}
-
-/// `plexus grants …`
-#[derive(Debug, Subcommand)]
-pub(super) enum GrantsCommand {
-    /// List every standing grant: which agent may do what, until when.
-    List,
+    /// Give an agent a new code for a new credential; the old one works until the code is redeemed.
+    Rotate(RotateArgs),
+    /// Take everything an agent has: its credential, sessions, tokens, grants and requests.
+    Revoke(RevokeArgs),
 }
 
 /// `plexus agents connect`
@@ -61,31 +59,35 @@ pub(super) struct ConnectArgs {
     code_ttl: Option<Duration>,
 }
 
-/// One `--allow`.
-#[derive(Clone, Debug)]
-struct Allow {
-    id: CapabilityId,
-    verbs: Option<VerbSet>,
+/// `plexus agents rotate`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plexus agents rotate claude
+  plexus agents rotate ci --code-ttl 1h
+
+Its grants stay. When the credential may be in other hands, `plexus agents revoke` it instead: that \
+ends it now.")]
+pub(super) struct RotateArgs {
+    /// Which; `plexus agents list` has the names.
+    name: AgentId,
+    /// How long the code can be redeemed, up to 1d. [default: 15m]
+    #[arg(long, value_name = "LENGTH", value_parser = parse_length)]
+    code_ttl: Option<Duration>,
 }
 
-impl FromStr for Allow {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (id, verbs) = match text.split_once('=') {
-            Some((id, verbs)) => (id, Some(parse_verbs(verbs)?)),
-            None => (text, None),
-        };
-        let id = id.parse().map_err(|error| format!("{error}"))?;
-        Ok(Self { id, verbs })
-    }
-}
-
-fn parse_verbs(text: &str) -> Result<VerbSet, String> {
-    let verb = |name: &str| {
-        let known = Verb::ALL.into_iter().find(|verb| verb.as_str() == name);
-        known.ok_or_else(|| format!("{name:?} is not a verb; the verbs are read, write, execute"))
-    };
-    text.split(',').map(verb).collect()
+/// `plexus agents revoke`
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plexus agents revoke claude
+  plexus agents revoke ci --reason 'the laptop is lost'")]
+pub(super) struct RevokeArgs {
+    /// Which; `plexus agents list` has the names.
+    name: AgentId,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -94,42 +96,8 @@ struct Connected {
     code: String,
     expires_at: Timestamp,
     install_command: String,
-    granted: Vec<GrantLine>,
-    skipped: Vec<Skipped>,
-}
-
-#[derive(Deserialize)]
-struct Skipped {
-    id: String,
-    reason: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct GrantLine {
-    agent_id: String,
-    capability_id: String,
-    verbs: VerbSet,
-    provenance: Provenance,
-    sensitivity: Sensitivity,
-    expires_at: Timestamp,
-    trust_window: TrustWindow,
-    #[serde(default)]
-    top_level_disabled: bool,
-}
-
-#[derive(Deserialize)]
-struct Present {
-    id: String,
-}
-
-impl GrantLine {
-    fn ends(&self, now: Timestamp) -> String {
-        match self.trust_window {
-            TrustWindow::UntilRevoked => "when you revoke it".to_owned(),
-            _ => moment(self.expires_at, now),
-        }
-    }
+    #[serde(flatten)]
+    given: Given,
 }
 
 #[derive(Deserialize)]
@@ -152,95 +120,96 @@ pub(super) async fn run(command: AgentsCommand) -> Result<Answer, Failure> {
     match command {
         AgentsCommand::Connect(args) => connect(args).await,
         AgentsCommand::List => list().await,
+        AgentsCommand::Rotate(args) => rotate(args).await,
+        AgentsCommand::Revoke(args) => revoke(args).await,
     }
-}
-
-/// Runs `plexus grants …`.
-pub(super) async fn grants(command: GrantsCommand) -> Result<Answer, Failure> {
-    let GrantsCommand::List = command;
-    let client = Client::find()?;
-    let data: Value = client.get("grants").await?;
-    let grants: Vec<GrantLine> = read(&data["grants"])?;
-    let present: Value = client.get("capabilities").await?;
-    let present: Vec<Present> = read(&present["entries"])?;
-    let lines = match grants.is_empty() {
-        true => vec!["no agent holds a grant".to_owned()],
-        false => grant_table(&grants, &present).lines(),
-    };
-    Ok(Answer::new("grants.list", data).lines(lines))
-}
-
-fn grant_table(grants: &[GrantLine], present: &[Present]) -> Table<6> {
-    let now = now();
-    let mut table = Table::new(["AGENT", "CAPABILITY", "VERBS", "CLASS", "SENSITIVITY", "ENDS"]);
-    for grant in grants {
-        let is_here = present.iter().any(|entry| entry.id == grant.capability_id);
-        let known = |what: String| if is_here { what } else { "gone".to_owned() };
-        table.row([
-            grant.agent_id.clone(),
-            grant.capability_id.clone(),
-            grant.verbs.to_string(),
-            known(word(grant.provenance)),
-            known(word(grant.sensitivity)),
-            grant.ends(now),
-        ]);
-        if grant.top_level_disabled {
-            table.remark(
-                "hidden by you now, so it can't be used; `plexus exposure` shows the rules",
-            );
-        }
-    }
-    table
 }
 
 async fn connect(args: ConnectArgs) -> Result<Answer, Failure> {
-    let capabilities: Vec<_> = args
-        .allow
-        .iter()
-        .map(|allow| match allow.verbs {
-            Some(verbs) => json!({"id": allow.id, "verbs": verbs}),
-            None => json!(allow.id),
-        })
-        .collect();
+    let capability = |allow: &Allow| match allow.verbs {
+        Some(verbs) => json!({"id": allow.id, "verbs": verbs}),
+        None => json!(allow.id),
+    };
     let body = json!({
         "agentId": args.name,
         "agentType": args.kind,
         "label": args.label,
-        "capabilities": capabilities,
+        "capabilities": args.allow.iter().map(capability).collect::<Vec<_>>(),
         "trustWindow": args.window,
         "codeTtlMs": args.code_ttl.map(millis),
     });
     let data: Value = Client::find()?.post("agents/connect", &body).await?;
     let connected: Connected = read(&data)?;
-    let lines = tell_connected(&args.name, &connected);
-    Ok(Answer::new("agents.connect", data).lines(lines))
+    let mut given = connected.given.lines();
+    if given.is_empty() {
+        given.push("it may do nothing yet; it can ask, and you answer".to_owned());
+    }
+    let answer = Answer::new("agents.connect", data).line(format!("connected {}", args.name));
+    Ok(answer.lines(given).lines(connected.tell_code()))
 }
 
-fn tell_connected(name: &AgentId, connected: &Connected) -> Vec<String> {
-    let now = now();
-    let mut table = Table::new(["", "CAPABILITY", "VERBS", "ENDS"]);
-    for grant in &connected.granted {
-        let (id, verbs) = (grant.capability_id.clone(), grant.verbs.to_string());
-        table.row(["granted".to_owned(), id, verbs, grant.ends(now)]);
+impl Connected {
+    fn tell_code(&self) -> [String; 6] {
+        let ends = moment(self.expires_at, now());
+        [
+            String::new(),
+            format!("one-time code, shown only now; it ends {ends}:"),
+            format!("  {}", self.code),
+            String::new(),
+            "where the agent runs, redeem it once; the answer holds the agent's own credential:"
+                .into(),
+            format!("  {}", self.install_command),
+        ]
     }
-    for skipped in &connected.skipped {
-        table.row(["skipped".to_owned(), skipped.id.clone(), "-".to_owned(), "-".to_owned()]);
-        table.remark(skipped.reason.clone());
-    }
-    let mut lines = vec![format!("connected {name}")];
-    match connected.granted.is_empty() && connected.skipped.is_empty() {
-        true => lines.push("it may do nothing yet; it can ask, and you answer".to_owned()),
-        false => lines.extend(table.lines()),
-    }
-    lines.extend([
-        String::new(),
-        format!("one-time code, shown only now; it ends {}:", moment(connected.expires_at, now)),
-        format!("  {}", connected.code),
-        String::new(),
-        "where the agent runs, redeem it once; the answer holds the agent's own credential:".into(),
-        format!("  {}", connected.install_command),
-    ]);
-    lines
+}
+
+async fn rotate(args: RotateArgs) -> Result<Answer, Failure> {
+    let client = Client::find()?;
+    let known: Value = client.get("agents/enrollments").await?;
+    let known: Vec<AgentLine> = read(&known["agents"])?;
+    let name = &args.name;
+    let known = known.into_iter().find(|agent| agent.agent_id == name.as_str());
+    let kind = match known {
+        Some(agent) if agent.status == "revoked" => {
+            let why = format!("{name} is revoked; `plexus agents connect {name}` connects it anew");
+            return Err(Failure::usage(why));
+        }
+        Some(agent) => agent.agent_type,
+        None => {
+            let why =
+                format!("there is no agent called {name}; `plexus agents list` has the names");
+            return Err(Failure::usage(why));
+        }
+    };
+    let body = json!({
+        "agentId": name, "agentType": kind, "codeTtlMs": args.code_ttl.map(millis),
+    });
+    let data: Value = client.post("agents/connect", &body).await?;
+    let connected: Connected = read(&data)?;
+    let line = format!("a new code for {name}; its credential works until the code is redeemed");
+    Ok(Answer::new("agents.rotate", data).line(line).lines(connected.tell_code()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Revoked {
+    sessions_invalidated: usize,
+    grants_removed: usize,
+    revoked_jtis: Vec<String>,
+}
+
+async fn revoke(args: RevokeArgs) -> Result<Answer, Failure> {
+    let body = json!({"agentId": args.name, "reason": args.reason});
+    let data: Value = Client::find()?.post("agents/revoke", &body).await?;
+    let revoked: Revoked = read(&data)?;
+    let line = format!(
+        "revoked {}: {}, {}, {}",
+        args.name,
+        count(revoked.grants_removed, "grant", "grants"),
+        count(revoked.sessions_invalidated, "session", "sessions"),
+        count(revoked.revoked_jtis.len(), "token", "tokens"),
+    );
+    Ok(Answer::new("agents.revoke", data).line(line))
 }
 
 async fn list() -> Result<Answer, Failure> {
@@ -272,21 +241,4 @@ async fn list() -> Result<Answer, Failure> {
         ]);
     }
     Ok(answer.lines(table.lines()))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn an_allow_names_a_capability_and_perhaps_verbs() {
-        let bare: Allow = "notes.file.read".parse().unwrap();
-        assert!(bare.verbs.is_none());
-        let some: Allow = "local/nas/notes.file.write=read,write".parse().unwrap();
-        assert_eq!(some.verbs.unwrap().to_string(), "read+write");
-        for bad in ["", "notes", "a.b.c=", "a.b.c=fly", "a.b.c=read,", "a.b.c=read+write"] {
-            assert!(bad.parse::<Allow>().is_err(), "{bad:?}");
-        }
-    }
 }

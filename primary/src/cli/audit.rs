@@ -20,6 +20,7 @@ use self::filters::Filters;
 use super::Exit;
 use super::client::{Client, read};
 use super::output::{Answer, Failure, Format, Layout, count, say, say_json};
+use super::stop::Stop;
 use super::units::clock;
 use crate::app::NODE_IDENTITY;
 use crate::config::{CONNECTION_KEY, home};
@@ -37,6 +38,7 @@ pub(super) enum AuditCommand {
     /// Show the newest events, oldest of them first.
     Tail(TailArgs),
     /// Show the events that match, the newest first.
+    #[command(visible_alias = "search")]
     Query(QueryArgs),
     /// Write the events that match to a file, oldest first, each the very line of the log.
     Export(ExportArgs),
@@ -83,6 +85,10 @@ pub(super) struct QueryArgs {
 
 /// `plexus audit verify`
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plexus audit verify
+  plexus audit verify --online --json")]
 pub(super) struct VerifyArgs {
     /// Read the files of the state folder here, whether or not a gateway runs. This is the default.
     #[arg(long, conflicts_with = "online")]
@@ -139,9 +145,9 @@ struct Row {
 /// A page of events, and where the next one begins.
 async fn page(client: &Client, path: &str) -> Result<(Vec<Row>, Option<u64>), Failure> {
     let page: Value = client.get(path).await?;
-    let events = page["events"].as_array().into_iter().flatten();
-    let row = |raw: &Value| Ok(Row { event: read(raw)?, raw: raw.clone() });
-    let rows = events.map(row).collect::<Result<_, Failure>>()?;
+    let events: Vec<Value> = read(&page["events"])?;
+    let row = |raw: Value| Ok(Row { event: read(&raw)?, raw });
+    let rows = events.into_iter().map(row).collect::<Result<_, Failure>>()?;
     Ok((rows, page["nextCursor"].as_u64()))
 }
 
@@ -169,6 +175,10 @@ async fn since(client: &Client, args: &TailArgs, seen: u64) -> Result<Vec<Row>, 
 
 /// Shows what is there, then what comes, until interrupted or no one reads any more.
 async fn follow(args: &TailArgs, format: Format) -> Result<Answer, Failure> {
+    Stop::or(go_on(args, format)).await
+}
+
+async fn go_on(args: &TailArgs, format: Format) -> Result<Answer, Failure> {
     let client = Client::find()?;
     // Whatever it is, the newest event says where to go on.
     let (newest_of_all, _) = page(&client, &Filters::default().path(1, None)).await?;
@@ -181,10 +191,7 @@ async fn follow(args: &TailArgs, format: Format) -> Result<Answer, Failure> {
             return Ok(Answer::said());
         }
         if rows.len() < PAGE {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => return Ok(Answer::said()),
-                _ = polls.tick() => {}
-            }
+            polls.tick().await;
         }
         rows = since(&client, args, seen).await?;
         seen = last(&rows).unwrap_or(seen);

@@ -7,13 +7,11 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::Method;
-use plexus_shared::model::plain;
 use plexus_shared::state_dir::{StateDir, StateDirError};
 use plexus_shared::transport::http::{Ask, HttpError, Lines, Streamed, exchange, stream};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Exit;
@@ -53,6 +51,8 @@ pub(super) enum ClientError {
         code: String,
         /// In words.
         message: String,
+        /// What a program can read of it.
+        detail: Option<Box<Value>>,
     },
     /// It answered with something else than this version understands.
     #[error("the gateway answered with something this version does not understand: {0}")]
@@ -70,6 +70,14 @@ impl ClientError {
             Self::WrongKey => "wrong_key",
             Self::Refused { code, .. } => code,
             Self::Answer(_) => "failed",
+        }
+    }
+
+    /// What a program can read of it.
+    pub(super) fn detail(&self) -> Option<&Value> {
+        match self {
+            Self::Refused { detail, .. } => detail.as_deref(),
+            _ => None,
         }
     }
 
@@ -118,28 +126,30 @@ impl Client {
     }
 
     /// Reads `path` of the owner's plane.
-    pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, path, None).await
     }
 
-    /// Reads `path` of the owner's plane, as a `T` that holds no [`Value`].
-    pub(super) async fn get_as<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let answer = self.answer(Method::GET, path, None).await?;
-        serde_json::from_slice(&answer).map_err(|error| ClientError::Answer(error.to_string()))
-    }
-
     /// Posts `body` to `path` of the owner's plane.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.ask(Method::POST, path, Some(body)).await
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, Some(written(body)?)).await
     }
 
     /// Puts `body` at `path` of the owner's plane.
-    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.ask(Method::PUT, path, Some(body)).await
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::PUT, path, Some(written(body)?)).await
     }
 
     /// Deletes `path` of the owner's plane.
-    pub(super) async fn delete(&self, path: &str) -> Result<Value, ClientError> {
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::DELETE, path, None).await
     }
 
@@ -152,34 +162,20 @@ impl Client {
         }
     }
 
-    /// What agents sent is in what the gateway answers: it is read as it stands.
-    async fn ask(
+    async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, ClientError> {
-        let answer = self.answer(method, path, body).await?;
-        plain::read(&answer).map_err(|error| ClientError::Answer(error.to_string()))
-    }
-
-    async fn answer(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Bytes, ClientError> {
+        body: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
         let path = format!("/admin/api/{path}");
-        let ask = match body {
-            Some(body) => Ask::with_body(method, &path, body),
-            None => Ask { method, ..Ask::get(&path) },
-        };
+        let ask = Ask { method, body, ..Ask::get(&path) };
         let ask = ask.header("x-plexus-connection-key", &self.key);
         let answer = exchange(&self.base, ask, DEADLINE).await?;
         if !answer.status.is_success() {
             return Err(refused(answer.status.as_u16(), &answer.body));
         }
-        Ok(answer.body)
+        serde_json::from_slice(&answer.body).map_err(|error| ClientError::Answer(error.to_string()))
     }
 }
 
@@ -189,15 +185,20 @@ fn is_held(state: &StateDir) -> bool {
     matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
+fn written(body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(body).map_err(|error| ClientError::Answer(error.to_string()))
+}
+
 fn refused(status: u16, body: &[u8]) -> ClientError {
     if status == 401 {
         return ClientError::WrongKey;
     }
-    let body = plain::read(body).unwrap_or_default();
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |name: &str| body["error"][name].as_str().map(ToOwned::to_owned);
     let code = text("code").unwrap_or_else(|| "unknown".to_owned());
     let message = text("message").unwrap_or_else(|| format!("the gateway refused ({status})"));
-    ClientError::Refused { status, code, message }
+    let detail = body["error"].get("detail").cloned().map(Box::new);
+    ClientError::Refused { status, code, message, detail }
 }
 
 /// Reads what the gateway answered as the part of it a command needs.

@@ -11,10 +11,10 @@ use hyper::Method;
 use plexus_shared::transport::child::{ChildError, Program, Running};
 use plexus_shared::transport::http::{Ask, HttpError, exchange};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{Client, ClientError};
 use super::output::{Answer, Failure, complain};
+use super::stop::Stop;
 use super::{DemoArgs, Exit, output};
 
 const WORKLOAD: &str = "nas";
@@ -45,10 +45,11 @@ type Step<T = ()> = Result<T, DemoError>;
 pub(super) async fn run(args: DemoArgs) -> Result<Answer, Failure> {
     let cannot =
         |error| Failure::new(Exit::Failed, "failed", format!("no throwaway folder: {error}"));
+    let mut stop = Stop::listen().map_err(cannot)?;
     let base = make_stage().map_err(cannot)?;
     let done = tokio::select! {
         done = play(&base, &args) => done,
-        () = told_to_stop() => Err(DemoError::Step("interrupted".into())),
+        _ = stop.told() => Err(DemoError::Step("interrupted".into())),
     };
     let keep = args.keep && done.is_ok();
     if !keep && let Err(error) = std::fs::remove_dir_all(&base) {
@@ -368,21 +369,6 @@ fn make_stage() -> std::io::Result<PathBuf> {
 }
 
 /// Resolves when someone wants the demo to end.
-async fn told_to_stop() {
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut told) => drop(told.recv().await),
-            // Without a handler there is nothing to wait for; the demo then simply runs.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::hangup()) => {}
-    }
-}
-
 fn toml_source(folder: &Path, mode: &str) -> Step<String> {
     let path =
         folder.to_str().ok_or_else(|| DemoError::Step("the folder's name is not UTF-8".into()))?;

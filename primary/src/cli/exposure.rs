@@ -14,8 +14,8 @@ use super::output::{Answer, Failure, Table, count, or_dash, word};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  plexus expose notes.file.read
   plexus expose 'local/nas/*'
+  plexus hide notes.file.write
 
 A rule outlives what it matches: it also speaks of capabilities that come later. Of the rules that \
 match, the newest wins.")]

@@ -24,6 +24,7 @@ pub(super) enum MeshCommand {
     /// Invite a machine: one line that admits it, once.
     Invite(InviteArgs),
     /// List the workloads that joined.
+    #[command(after_help = "Example:\n  plexus mesh list")]
     List,
 }
 

@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Exit;
@@ -32,6 +33,7 @@ pub(super) struct Answer {
     schema: &'static str,
     data: Value,
     lines: Vec<String>,
+    script: String,
     notes: Vec<String>,
     exit: Exit,
 }
@@ -39,7 +41,8 @@ pub(super) struct Answer {
 impl Answer {
     /// An answer of command `schema` (`agents.list`) with the object `data`.
     pub(super) fn new(schema: &'static str, data: Value) -> Self {
-        Self { schema, data, lines: Vec::new(), notes: Vec::new(), exit: Exit::Ok }
+        let (lines, script, notes) = (Vec::new(), String::new(), Vec::new());
+        Self { schema, data, lines, script, notes, exit: Exit::Ok }
     }
 
     /// The answer of a command that has said everything already.
@@ -59,6 +62,12 @@ impl Answer {
         self
     }
 
+    /// With a text of our own, for another program than a JSON reader: printed as it is.
+    pub(super) fn script(mut self, script: String) -> Self {
+        self.script = script;
+        self
+    }
+
     /// With a remark on stderr, whoever reads stdout.
     pub(super) fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
@@ -75,7 +84,10 @@ impl Answer {
         match format {
             _ if self.schema.is_empty() => Ok(()),
             Format::Json => say_json(self.schema, &self.data, Layout::Pretty),
-            Format::Text => self.lines.iter().try_for_each(|line| say(line)),
+            Format::Text => {
+                self.lines.iter().try_for_each(|line| say(line))?;
+                write!(io::stdout(), "{}", self.script)
+            }
         }
     }
 }
@@ -86,12 +98,32 @@ pub(super) struct Failure {
     exit: Exit,
     code: String,
     message: String,
+    detail: Option<Box<Value>>,
+}
+
+/// One of the things that are wrong with a document, and where.
+#[derive(Deserialize)]
+pub(super) struct Problem {
+    pointer: String,
+    reason: String,
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.pointer, self.reason)
+    }
 }
 
 impl Failure {
     /// A failure that ends with `exit`; `code` is for programs.
     pub(super) fn new(exit: Exit, code: &str, message: impl Display) -> Self {
-        Self { exit, code: code.to_owned(), message: message.to_string() }
+        Self { exit, code: code.to_owned(), message: message.to_string(), detail: None }
+    }
+
+    /// Each thing that is wrong, where there are many.
+    fn problems(&self) -> Vec<Problem> {
+        let problems = self.detail.as_ref().and_then(|detail| detail.get("problems"));
+        problems.and_then(|list| Vec::deserialize(list).ok()).unwrap_or_default()
     }
 
     /// The command was used wrongly.
@@ -114,7 +146,9 @@ impl Display for Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        Self { exit: error.exit(), code: error.code().to_owned(), message: error.to_string() }
+        let detail = error.detail().cloned().map(Box::new);
+        let (exit, code) = (error.exit(), error.code().to_owned());
+        Self { exit, code, message: error.to_string(), detail }
     }
 }
 
@@ -127,9 +161,14 @@ pub(super) fn deliver(format: Format, result: Result<Answer, Failure>) -> Exit {
             (answer.exit, printed)
         }
         Err(failure) => {
-            let Failure { exit, code, message } = failure;
-            let data = json!({"error": {"code": code, "message": message}});
+            let problems = failure.problems();
+            let Failure { exit, code, message, detail } = failure;
+            let mut data = json!({"error": {"code": code, "message": message}});
+            if let Some(detail) = detail {
+                data["error"]["detail"] = *detail;
+            }
             complain(&message);
+            problems.iter().for_each(|problem| complain(&format!("  {problem}")));
             let printed = match format {
                 Format::Json => say_json("error", &data, Layout::Pretty),
                 Format::Text => Ok(()),
@@ -246,6 +285,46 @@ pub(super) fn or_dash(text: impl Display) -> String {
     Some(text.to_string()).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
+/// `text` with each character spelled out that shows as nothing or as a blank, or that moves others:
+/// `\u202e`. Other than [`plain`], which takes them out, this keeps what was said apart from what looks
+/// like it; of a JSON text it makes the same JSON.
+pub(super) fn visible(text: &str) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if !is_hidden(c) {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    }
+    out
+}
+
+/// Controls, formats, separators, blanks that are no space, and fillers.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || (c.is_whitespace() && c != ' ')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// At most `max` characters of `text`, and how many more there are.
+pub(super) fn clip(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            let (shown, left) = text.split_at(end);
+            format!("{shown}… {} more characters", left.chars().count())
+        }
+    }
+}
+
 /// `1 agent`, `2 agents`.
 pub(super) fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -278,6 +357,18 @@ mod tests {
         let mut table = Table::new(["ID", "LABEL"]);
         table.row(["a\nb".into(), "\u{1b}[2J\u{202e}x".into()]);
         assert_eq!(table.lines()[1], "a b   [2Jx");
+    }
+
+    #[test]
+    fn what_hides_is_spelled_out_and_a_json_text_stays_the_same_json() {
+        let hidden = "a\u{202e}\u{200b}\u{a0}\u{85}\u{7f}\u{e0041}\u{2028}é b";
+        let spelled = "a\\u202e\\u200b\\u00a0\\u0085\\u007f\\udb40\\udc41\\u2028é b";
+        assert_eq!(visible(hidden), spelled);
+        let text = json!({ "x\n\u{feff}": hidden }).to_string();
+        let read: serde_json::Result<Value> = serde_json::from_str(&visible(&text));
+        assert_eq!(read.ok(), serde_json::from_str(&text).ok());
+        assert_eq!(clip("äbcde", 2), "äb… 3 more characters");
+        assert_eq!(clip("äb", 2), "äb");
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::io::IsTerminal;
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use super::client::ClientError;
 use super::output::{Answer, Failure, Format, Layout, complain, say, say_json};
+use super::stop::Stop;
 use super::{Exit, ServeArgs};
 use crate::app::{App, StartError};
 use crate::config::{Config, home};
@@ -34,20 +34,14 @@ pub(super) async fn run(args: ServeArgs, format: Format) -> Result<Answer, Failu
 
 async fn serve(config: &Config, format: Format) -> Result<(), StartError> {
     // Before anything is announced, so that a stop sent at once is heard.
-    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Runtime)?;
+    let mut told = Stop::listen().map_err(StartError::Runtime)?;
     let app = App::start(config).await?;
     app.announce()?;
     app.warnings.iter().for_each(|warning| complain(warning));
     say_ready(&app.base_url, format);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(app.run(stopped));
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("told to stop"),
-        _ = interrupt.recv() => tracing::info!("interrupted"),
-        _ = hangup.recv() => tracing::info!("its terminal has gone"),
-    }
+    tracing::info!(why = ?told.told().await, "stopping");
     stop.send_replace(true);
     if serving.await.is_err() {
         tracing::error!("serving ended in a panic");

@@ -5,26 +5,48 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use plexus_shared::ids::SourceId;
 use plexus_shared::model::health::HealthStatus;
-use plexus_shared::model::plain;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, read, segment};
+use super::extensions;
 use super::output::{Answer, Failure, Table, word};
 
 /// `plexus sources …`
 #[derive(Debug, Subcommand)]
 pub(super) enum SourcesCommand {
     /// Add a source.
-    #[command(subcommand)]
-    Add(AddCommand),
+    Add(AddArgs),
     /// List the sources.
+    #[command(after_help = "Example:\n  plexus sources list")]
     List,
-    /// Remove a source, and every capability that came with it.
+    /// Remove a source, every capability that came with it, and every grant on them.
+    #[command(after_help = "Example:\n  plexus sources remove notes")]
     Remove {
         /// The source's id.
         id: SourceId,
     },
+}
+
+/// `plexus sources add`
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  plexus sources add workspace --path ~/notes
+  plexus sources add --manifest issues.json
+
+`plexus extensions preview FILE` shows what a manifest would reach before you take it."
+)]
+pub(super) struct AddArgs {
+    /// Take the extension of this manifest, as your own.
+    #[arg(long, value_name = "FILE", required = true)]
+    manifest: Option<PathBuf>,
+    #[command(subcommand)]
+    kind: Option<AddCommand>,
 }
 
 /// `plexus sources add …`
@@ -71,7 +93,6 @@ struct SourceLine {
     #[serde(default)]
     label: Option<String>,
     enabled: bool,
-    #[serde(deserialize_with = "plain::member")]
     config: Value,
     status: HealthStatus,
     #[serde(default)]
@@ -81,7 +102,11 @@ struct SourceLine {
 /// Runs `plexus sources …`.
 pub(super) async fn run(command: SourcesCommand) -> Result<Answer, Failure> {
     match command {
-        SourcesCommand::Add(AddCommand::Workspace(args)) => add(args).await,
+        SourcesCommand::Add(args) => match (args.kind, args.manifest) {
+            (Some(AddCommand::Workspace(args)), _) => add(args).await,
+            (None, Some(manifest)) => extensions::install(&manifest).await,
+            (None, None) => Err(Failure::usage("say what to add; see `plexus sources add --help`")),
+        },
         SourcesCommand::List => list().await,
         SourcesCommand::Remove { id } => remove(&id).await,
     }

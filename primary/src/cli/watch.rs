@@ -8,11 +8,18 @@ use std::io;
 
 use super::Exit;
 use super::client::{Client, ClientError};
+use super::item::Item;
 use super::output::{Answer, Failure, Format, Layout, say, say_json};
 use super::pending::{Waiting, waiting};
+use super::stop::Stop;
+use super::units::now;
 
-/// Shows what waits, then what comes, until interrupted or no one reads any more.
+/// Shows what waits, then what comes, until told to stop or no one reads any more.
 pub(super) async fn pending(format: Format) -> Result<Answer, Failure> {
+    Stop::or(watch(format)).await
+}
+
+async fn watch(format: Format) -> Result<Answer, Failure> {
     let client = Client::find()?;
     let mut events = client.listen().await?;
     let mut shown = HashSet::new();
@@ -21,11 +28,7 @@ pub(super) async fn pending(format: Format) -> Result<Answer, Failure> {
         if ask && show_new(&client, format, &mut shown).await?.is_err() {
             return Ok(Answer::said());
         }
-        let line = tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(Answer::said()),
-            line = events.next() => line.map_err(ClientError::from)?,
-        };
-        let Some(line) = line else {
+        let Some(line) = events.next().await.map_err(ClientError::from)? else {
             let message = "the gateway has stopped; start it with `plexus serve`";
             return Err(Failure::new(Exit::Unreachable, "unreachable", message));
         };
@@ -47,17 +50,20 @@ async fn show_new(
     shown: &mut HashSet<String>,
 ) -> Result<io::Result<()>, Failure> {
     let items = waiting(client).await?;
-    let fresh = items.iter().filter(|item| !shown.contains(&item.id));
-    let said = fresh.into_iter().try_for_each(|item| show(item, format));
-    *shown = items.into_iter().map(|item| item.id).collect();
+    let ids = items.iter().map(|waits| waits.item.pending_id.clone()).collect();
+    let fresh = items.into_iter().filter(|waits| !shown.contains(&waits.item.pending_id));
+    let said = fresh.into_iter().try_for_each(|waits| show(waits, format));
+    *shown = ids;
     Ok(said)
 }
 
-fn show(item: &Waiting, format: Format) -> io::Result<()> {
+fn show(waits: Waiting, format: Format) -> io::Result<()> {
     match format {
-        Format::Text => item.lines.iter().try_for_each(|line| say(line)),
+        Format::Text => {
+            Item::table(&[waits.item], now()).lines().iter().try_for_each(|line| say(line))
+        }
         Format::Json => {
-            say_json("pending.item", &serde_json::json!({"item": item.raw}), Layout::Line)
+            say_json("pending.item", &serde_json::json!({"item": waits.raw}), Layout::Line)
         }
     }
 }

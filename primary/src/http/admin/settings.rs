@@ -4,7 +4,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::model::denial::Code;
-use plexus_shared::model::plain::Plain;
 use serde_json::{Value, json};
 
 use super::{bad_request, fault, refuse, unrecorded};
@@ -23,7 +22,7 @@ pub async fn show(State(services): State<Services>, _: Owner) -> axum::Json<Valu
 pub async fn replace(
     State(services): State<Services>,
     _: Owner,
-    Json(Plain(document)): Json<Plain>,
+    Json(document): Json<Value>,
 ) -> Result<axum::Json<Value>, Failure> {
     let after = Settings::parse(&document).map_err(bad_request)?;
     let _gate = services.settings_gate.lock().await;
@@ -62,7 +61,7 @@ pub async fn network(
 pub async fn set_network(
     State(services): State<Services>,
     _: Owner,
-    Json(Plain(document)): Json<Plain>,
+    Json(document): Json<Value>,
 ) -> Result<axum::Json<Value>, Failure> {
     let network = Network::parse(&document).map_err(bad_request)?;
     let _gate = services.settings_gate.lock().await;

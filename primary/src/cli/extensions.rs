@@ -1,0 +1,205 @@
+//! `plexus extensions`: sources that a manifest describes, seen before they are taken.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use plexus_shared::clock::Timestamp;
+use plexus_shared::ids::SourceId;
+use plexus_shared::model::health::HealthStatus;
+use plexus_shared::model::trust::Provenance;
+use plexus_shared::model::verb::VerbSet;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::allow::read_file;
+use super::client::{Client, read, segment};
+use super::output::{Answer, Failure, Problem, Table, visible, word};
+use super::units::{now, relative};
+
+/// The longest manifest, in bytes; the gateway takes no longer one.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+/// `plexus extensions …`
+#[derive(Debug, Subcommand)]
+pub(super) enum ExtensionsCommand {
+    /// List the extensions, and what each reaches.
+    #[command(after_help = "Example:\n  plexus extensions list")]
+    List,
+    /// Show what a manifest would bring and reach; nothing is changed.
+    #[command(after_help = "\
+Example:
+  plexus extensions preview issues.json
+
+Take it with `plexus sources add --manifest issues.json`.")]
+    Preview {
+        /// The manifest.
+        #[arg(value_name = "FILE")]
+        manifest: PathBuf,
+    },
+    /// Remove an extension, every capability that came with it, and every grant on them.
+    #[command(after_help = "Example:\n  plexus extensions remove issues")]
+    Remove {
+        /// Its source's id.
+        source: SourceId,
+    },
+}
+
+/// What a manifest brings and reaches.
+#[derive(Deserialize)]
+pub(super) struct Brought {
+    source: String,
+    #[serde(default)]
+    label: String,
+    #[serde(default)]
+    reach: Map<String, Value>,
+    #[serde(default)]
+    entries: Vec<BroughtEntry>,
+    #[serde(default)]
+    replaces: Option<Value>,
+    #[serde(default)]
+    widens: bool,
+    #[serde(default)]
+    problems: Vec<Problem>,
+}
+
+#[derive(Deserialize)]
+struct BroughtEntry {
+    id: String,
+    kind: String,
+    label: String,
+    grants: VerbSet,
+    transport: String,
+}
+
+impl Brought {
+    /// Its source's id.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What it is called, what it reaches and what it brings.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("{} “{}”", self.source, visible(&self.label))];
+        lines.extend(self.replaces.as_ref().map(|_| match self.widens {
+            true => {
+                "  takes the place of the one that is there, and reaches MORE than it".to_owned()
+            }
+            false => {
+                "  takes the place of the one that is there, and reaches nothing new".to_owned()
+            }
+        }));
+        lines.extend(reached(&self.reach));
+        lines.extend(self.entries.iter().map(|entry| {
+            let BroughtEntry { id, kind, label, grants, transport } = entry;
+            format!("  {kind:<10} {id} [{grants}] over {transport}: {}", visible(label))
+        }));
+        lines.extend(self.problems.iter().map(|problem| format!("  can't be used yet: {problem}")));
+        lines
+    }
+}
+
+/// What a manifest reaches, kind by kind; whatever the gateway calls a kind is shown.
+fn reached(reach: &Map<String, Value>) -> Vec<String> {
+    let line = |(kind, names): (&String, &Value)| {
+        let names: Vec<_> = names.as_array()?.iter().map(said).collect();
+        (!names.is_empty()).then(|| format!("  {kind:<10} {}", names.join(", ")))
+    };
+    let lines: Vec<_> = reach.iter().filter_map(line).collect();
+    match lines.is_empty() {
+        true => vec!["  reaches nothing beyond itself".to_owned()],
+        false => lines,
+    }
+}
+
+fn said(name: &Value) -> String {
+    name.as_str().map_or_else(|| visible(&name.to_string()), visible)
+}
+
+/// A manifest, sent as it is written.
+#[derive(Serialize)]
+struct Manifest {
+    manifest: Box<RawValue>,
+}
+
+impl Manifest {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let text = read_file(path, MAX_MANIFEST).map_err(Failure::usage)?;
+        let manifest = serde_json::from_str(&text)
+            .map_err(|error| Failure::usage(format!("{} is no JSON: {error}", path.display())))?;
+        Ok(Self { manifest })
+    }
+}
+
+/// Runs `plexus extensions …`.
+pub(super) async fn run(command: ExtensionsCommand) -> Result<Answer, Failure> {
+    match command {
+        ExtensionsCommand::List => list().await,
+        ExtensionsCommand::Preview { manifest } => preview(&manifest).await,
+        ExtensionsCommand::Remove { source } => {
+            let path = format!("extensions/{}", segment(source.as_str()));
+            let data: Value = Client::find()?.delete(&path).await?;
+            let line = format!("removed {source}, its capabilities and the grants on them");
+            Ok(Answer::new("extensions.remove", data).line(line))
+        }
+    }
+}
+
+async fn preview(path: &Path) -> Result<Answer, Failure> {
+    let data: Value = Client::find()?.post("extensions/preview", &Manifest::read(path)?).await?;
+    let brought: Brought = read(&data["preview"])?;
+    let next = format!("take it with `plexus sources add --manifest {}`", path.display());
+    Ok(Answer::new("extensions.preview", data).lines(brought.lines()).line(next))
+}
+
+/// Takes the extension of the manifest at `path`: `plexus sources add --manifest`.
+pub(super) async fn install(path: &Path) -> Result<Answer, Failure> {
+    let data: Value = Client::find()?.post("extensions", &Manifest::read(path)?).await?;
+    let registered: Vec<String> = read(&data["registered"])?;
+    let reach: Map<String, Value> = read(&data["reach"])?;
+    let source = data["source"].as_str().unwrap_or_default().to_owned();
+    Ok(Answer::new("sources.add", data)
+        .line(format!("added {source}"))
+        .lines(reached(&reach))
+        .lines(registered.into_iter().map(|id| format!("  {id}")))
+        .line("agents can ask for these now; `plexus agents connect NAME --allow ID` grants ahead"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExtensionLine {
+    source: String,
+    label: String,
+    provenance: Provenance,
+    installed_at: Timestamp,
+    status: HealthStatus,
+    #[serde(default)]
+    detail: Option<String>,
+    reach: Map<String, Value>,
+    registered: Vec<String>,
+}
+
+async fn list() -> Result<Answer, Failure> {
+    let data: Value = Client::find()?.get("extensions").await?;
+    let extensions: Vec<ExtensionLine> = read(&data["extensions"])?;
+    let answer = Answer::new("extensions.list", data);
+    if extensions.is_empty() {
+        let hint = "no extensions; add one with `plexus sources add --manifest FILE`";
+        return Ok(answer.line(hint));
+    }
+    let now = now();
+    let mut table = Table::new(["SOURCE", "STATE", "CLASS", "ADDED", "CAPABILITIES", "LABEL"]);
+    for extension in extensions {
+        table.row([
+            extension.source,
+            word(extension.status),
+            word(extension.provenance),
+            relative(extension.installed_at, now),
+            extension.registered.len().to_string(),
+            extension.label,
+        ]);
+        extension.detail.into_iter().for_each(|detail| table.remark(detail));
+        reached(&extension.reach).into_iter().for_each(|line| table.remark(line.trim_start()));
+    }
+    Ok(answer.lines(table.lines()))
+}
