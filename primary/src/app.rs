@@ -245,7 +245,7 @@ impl App {
             tracing::error!(%error, "the end of the audit log is not signed");
         }
         // The file says where a gateway runs; none does any more.
-        let _ = std::fs::remove_file(self.state.join(RUNTIME));
+        let _ = self.state.remove(RUNTIME);
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod admit;
 pub mod audit;
 pub mod clock;
+pub mod failpoint;
 pub mod gate;
 pub mod ids;
 pub mod invoke;

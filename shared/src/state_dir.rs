@@ -11,6 +11,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::failpoint::{Point, pass};
+
 /// The most [`StateDir::read`] reads.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -66,6 +68,16 @@ pub enum StateDirError {
     },
 }
 
+/// Random bytes in the name that a file has until it is whole.
+const NONCE: usize = 8;
+
+/// Whether a file of this name is one that [`StateDir::write`] has not given its own yet.
+fn is_half_written(name: &std::ffi::OsStr) -> bool {
+    let parts = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once('.'));
+    let hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    parts.is_some_and(|(_, nonce)| nonce.len() == 2 * NONCE && nonce.bytes().all(hex))
+}
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StateDirError {
     let path = path.to_owned();
     move |source| StateDirError::Io { path, source }
@@ -96,6 +108,7 @@ impl StateDir {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 private::make_dir(&path).map_err(at(&path))?;
+                pass(Point::FolderMade);
             }
             Err(error) => return Err(at(&path)(error)),
         }
@@ -157,6 +170,8 @@ impl StateDir {
         }
         file.set_len(0).map_err(at(&path))?;
         writeln!(file, "{}", std::process::id()).map_err(at(&path))?;
+        pass(Point::FolderLocked);
+        self.sweep().map_err(at(&self.path))?;
         Ok(StateLock { _file: file })
     }
 
@@ -191,7 +206,7 @@ impl StateDir {
     /// When the system cannot write; the old file is then still there.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StateDirError> {
         let path = self.file(name)?;
-        let nonce = data_encoding::HEXLOWER.encode(&crate::secret::random::<8>());
+        let nonce = data_encoding::HEXLOWER.encode(&crate::secret::random::<NONCE>());
         let temp = self.path.join(format!(".{name}.{nonce}"));
         self.replace(&temp, &path, bytes).map_err(|error| {
             // Gone already when it was the rename's sync that failed.
@@ -201,11 +216,40 @@ impl StateDir {
     }
 
     fn replace(&self, temp: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        pass(Point::FileBefore);
         let mut file = private::options().write(true).create_new(true).open(temp)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        pass(Point::FileWritten);
         fs::rename(temp, path)?;
+        pass(Point::FileReplaced);
         self.sync()
+    }
+
+    /// Removes file `name`.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub fn remove(&self, name: &str) -> Result<(), StateDirError> {
+        let path = self.file(name)?;
+        fs::remove_file(&path).map_err(at(&path))?;
+        pass(Point::FileRemoved);
+        self.sync().map_err(at(&path))
+    }
+
+    /// Removes what a process that was killed in [`StateDir::write`] left. Only for whoever has the
+    /// folder to itself.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if is_half_written(&entry.file_name()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the names in the folder survive a power loss.
@@ -311,99 +355,4 @@ mod private {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    fn chmod(path: &Path, mode: u32) {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
-    }
-
-    #[test]
-    fn an_absent_folder_is_made_private() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(&temp.path().join("a/b")).unwrap();
-        assert_eq!(mode(dir.path()), 0o700);
-        assert_eq!(mode(dir.subdir("audit").unwrap().path()), 0o700);
-    }
-
-    #[test]
-    fn a_folder_others_may_enter_is_refused_untouched_with_the_remedy() {
-        let temp = tempfile::tempdir().unwrap();
-        chmod(temp.path(), 0o750);
-        let error = StateDir::open(temp.path()).unwrap_err().to_string();
-        assert!(error.contains(&format!("chmod 700 {}", temp.path().display())), "{error}");
-        assert_eq!(mode(temp.path()), 0o750);
-    }
-
-    #[test]
-    fn a_symlink_and_a_file_are_refused() {
-        let temp = tempfile::tempdir().unwrap();
-        let real = temp.path().join("real");
-        StateDir::open(&real).unwrap();
-        let link = temp.path().join("link");
-        symlink(&real, &link).unwrap();
-        assert!(matches!(StateDir::open(&link), Err(StateDirError::Symlink(_))));
-        let slashed = PathBuf::from(format!("{}/", link.display()));
-        assert!(matches!(StateDir::open(&slashed), Err(StateDirError::Symlink(_))));
-        let file = temp.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(matches!(StateDir::open(&file), Err(StateDirError::NotAFolder(_))));
-    }
-
-    #[test]
-    fn the_second_process_learns_who_has_the_folder() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(&temp.path().join("state")).unwrap();
-        let lock = dir.lock().unwrap();
-        let error = dir.lock().unwrap_err().to_string();
-        let pid = std::process::id();
-        assert_eq!(
-            error,
-            format!(
-                "{} is already in use by another process (pid {pid}); use that one, stop it, or name another folder",
-                dir.path().display()
-            )
-        );
-        drop(lock);
-        drop(dir.lock().unwrap());
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_private_and_leaves_nothing_beside_it() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(&temp.path().join("state")).unwrap();
-        assert!(dir.read("key").unwrap().is_none());
-        dir.write("key", b"one").unwrap();
-        dir.write("key", b"two").unwrap();
-        assert_eq!(dir.read("key").unwrap().unwrap(), b"two");
-        assert_eq!(mode(&dir.join("key")), 0o600);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_file_that_is_open_to_others_special_or_huge_is_refused() {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(&temp.path().join("state")).unwrap();
-        dir.write("key", b"one").unwrap();
-        chmod(&dir.join("key"), 0o640);
-        let error = dir.read("key").unwrap_err().to_string();
-        assert!(error.contains("chmod 600"), "{error}");
-        symlink(dir.join("key"), dir.join("link")).unwrap();
-        assert!(matches!(dir.read("link"), Err(StateDirError::NotAFile(_))));
-        dir.subdir("folder").unwrap();
-        assert!(matches!(dir.read("folder"), Err(StateDirError::NotAFile(_))));
-        dir.write("big", &vec![0; 1024 * 1024 + 1]).unwrap();
-        assert!(matches!(dir.read("big"), Err(StateDirError::TooLarge(_))));
-        for name in ["", ".", "..", "../key", "a/b"] {
-            assert!(matches!(dir.read(name), Err(StateDirError::BadName(_))), "{name}");
-            assert!(matches!(dir.write(name, b""), Err(StateDirError::BadName(_))), "{name}");
-        }
-    }
-}
+mod tests;

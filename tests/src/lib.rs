@@ -48,7 +48,18 @@ impl Default for Stage {
 impl Stage {
     /// Fresh folders: `home` (not made), and `notes` with `a.txt` ("hello") in it.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::beneath(&std::env::temp_dir())
+    }
+
+    /// As [`Stage::new`], in memory where the system has such a place: what is synced often is quicker
+    /// there.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        Self::beneath(if memory.is_dir() { memory } else { Path::new("/tmp") })
+    }
+
+    fn beneath(folder: &Path) -> Self {
+        let folder = tempfile::tempdir_in(folder).expect("a temporary folder");
         let stage = Self { folder };
         std::fs::create_dir(stage.path("notes")).unwrap();
         std::fs::write(stage.path("notes/a.txt"), "hello").unwrap();

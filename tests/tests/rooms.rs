@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use plexus_shared::failpoint::Point;
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
@@ -19,14 +21,18 @@ fn sources() -> Vec<(String, String)> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.ends_with("tests") || path.ends_with("tests.rs") {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            if name == "tests" || name.ends_with("_tests") {
                 continue;
             }
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
                 let name = path.strip_prefix(&root).unwrap().display().to_string();
-                found.push((name, std::fs::read_to_string(&path).unwrap()));
+                let text = std::fs::read_to_string(&path).unwrap();
+                // Tests within a file stand at its end.
+                let text = text.split("\nmod tests {").next().unwrap_or_default();
+                found.push((name, text.to_owned()));
             }
         }
     }
@@ -80,6 +86,72 @@ fn each_kind_of_io_stays_in_its_room() {
     for (words, rooms) in rooms {
         assert_eq!(strays(words, rooms), Vec::<String>::new(), "{words:?} belongs in {rooms:?}");
     }
+}
+
+/// Whatever writes a node's state passes the places where `tests/tests/crash.rs` has it die.
+#[test]
+fn state_is_written_where_a_crash_is_tried_and_nowhere_else() {
+    let rooms: [(&[&str], &[&str]); 4] = [
+        // Files: replaced whole, or lines of the log; and what is the owner's to write where they say.
+        (
+            &["fs::write", "File::create", "OpenOptions", "private_options", "fs::rename"],
+            &[
+                "shared/src/state_dir.rs",
+                "shared/src/audit/writer.rs",
+                "shared/src/audit/recover.rs",
+                "shared/src/source/workspace",
+                "shared/src/transport/child.rs",
+                "primary/src/store/mod.rs",
+                "primary/src/cli",
+            ],
+        ),
+        (
+            &["fs::remove_file", "fs::remove_dir"],
+            &["shared/src/state_dir.rs", "primary/src/store/mod.rs", "primary/src/cli"],
+        ),
+        // Tables: each kind of file has one place that commits, its making apart.
+        (&[".commit()"], &["primary/src/store/write.rs", "primary/src/store/audit_index.rs"]),
+        (&["failpoint"], &STATE),
+    ];
+    for (words, rooms) in rooms {
+        assert_eq!(strays(words, rooms), Vec::<String>::new(), "{words:?} belongs in {rooms:?}");
+    }
+    let passed: String = sources()
+        .iter()
+        .filter(|(name, _)| STATE.iter().any(|file| name == file))
+        .map(|(_, text)| text.as_str())
+        .collect();
+    for point in Point::ALL {
+        let call = format!("pass(Point::{point:?})");
+        assert_eq!(passed.matches(&call).count(), 1, "{call} stands in one place");
+    }
+}
+
+/// Where a node's state is written.
+const STATE: [&str; 8] = [
+    "shared/src/failpoint.rs",
+    "shared/src/lib.rs",
+    "shared/src/state_dir.rs",
+    "shared/src/audit/writer.rs",
+    "shared/src/audit/recover.rs",
+    "primary/src/store/mod.rs",
+    "primary/src/store/write.rs",
+    "primary/src/store/audit_index.rs",
+];
+
+/// What a release is built with: a process there does not die by an environment variable.
+#[test]
+fn a_release_knows_no_place_to_die() {
+    let manifest = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    assert!(
+        !manifest.contains("debug-assertions"),
+        "as it is by default: on in dev, off in release"
+    );
+    let text = std::fs::read_to_string(workspace().join("shared/src/failpoint.rs")).unwrap();
+    let (_, after) = text.split_once("#[cfg(not(debug_assertions))]\n").unwrap();
+    assert!(after.ends_with("pub const fn pass(_: Point) {}\n"), "{after}");
+    let (before, _) = text.split_once("#[cfg(debug_assertions)]\n").unwrap();
+    assert!(!before.contains("env::") && !before.contains("abort"), "{before}");
 }
 
 #[test]

@@ -15,11 +15,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use plexus_shared::audit::{AuditLog, Event, Line, LogReader, Place, files, line_at};
+use plexus_shared::failpoint::{Point, pass};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 use tokio::sync::watch;
 
 use super::audit_query::{Filter, capabilities};
-use super::make_private;
+use super::{make_private, remove};
 
 /// The file, in the state folder.
 pub const AUDIT_INDEX: &str = "audit-index.db";
@@ -261,19 +262,6 @@ impl Follower {
     }
 }
 
-/// Removes the index and its side files.
-fn remove(path: &Path) -> io::Result<()> {
-    for ending in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        match std::fs::remove_file(PathBuf::from(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// The index, open to write.
 struct Writing {
     connection: Connection,
@@ -336,7 +324,9 @@ impl Writing {
                 add(&adding, &event, line)?;
             }
         }
+        pass(Point::IndexBefore);
         adding.commit()?;
+        pass(Point::IndexCommitted);
         self.last = end.seq;
         let before = self.file.replace(end.place.file.to_string());
         Ok(before != self.file)

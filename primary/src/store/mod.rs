@@ -12,9 +12,10 @@ mod schema;
 mod write;
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
+use plexus_shared::failpoint::{Point, pass};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,7 +64,10 @@ impl Store {
     /// # Errors
     /// When the file is unreadable, damaged, or of a later version.
     pub fn open(path: &Path) -> Result<(Self, Kept), StoreError> {
-        make_private(path)?;
+        if !path.exists() {
+            make(path)?;
+        }
+        private(path)?;
         let mut connection = Connection::open(path)?;
         schema::prepare(&mut connection)?;
         let kept = Kept::read(&connection)?;
@@ -111,6 +115,36 @@ impl Drop for Store {
             let _ = thread.join();
         }
     }
+}
+
+/// Makes the file at `path`, with its tables, under another name first: whatever ends this process, it
+/// is there whole or not at all.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let new = path.with_extension("new");
+    remove(&new).map_err(StoreError::File)?;
+    make_private(&new)?;
+    pass(Point::StoreMade);
+    let mut connection = Connection::open(&new)?;
+    schema::prepare(&mut connection)?;
+    connection.close().map_err(|(_, error)| error)?;
+    pass(Point::StorePrepared);
+    std::fs::rename(&new, path).map_err(StoreError::File)?;
+    let folder = path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all());
+    pass(Point::StoreNamed);
+    folder.map_err(StoreError::File)
+}
+
+/// Removes a file of SQLite's and what lies beside it.
+fn remove(path: &Path) -> std::io::Result<()> {
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match std::fs::remove_file(PathBuf::from(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Makes the file for its owner alone; SQLite gives its side files the same permissions.

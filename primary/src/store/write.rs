@@ -3,6 +3,7 @@
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::json::Json;
 use plexus_shared::clock::Timestamp;
+use plexus_shared::failpoint::{Point, pass};
 use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, SourceId};
 use plexus_shared::model::exposure::ExposureRule;
 use plexus_shared::model::trust::Grant;
@@ -96,11 +97,14 @@ pub enum Change {
 
 /// Applies `changes` in one transaction.
 pub(super) fn commit(connection: &mut Connection, changes: &[Change]) -> Result<(), StoreError> {
+    pass(Point::StoreBefore);
     let transaction = connection.transaction()?;
     for change in changes {
         apply(&transaction, change)?;
     }
+    pass(Point::StoreWritten);
     transaction.commit()?;
+    pass(Point::StoreCommitted);
     Ok(())
 }
 

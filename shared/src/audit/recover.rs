@@ -10,6 +10,7 @@ use super::files::{Backwards, Day, Forwards, days, whole_length};
 use super::line::{self, Head};
 use super::open_calls::{self, Left};
 use super::retention;
+use crate::failpoint::{Point, pass};
 use crate::state_dir::{StateDir, private_options};
 
 /// Why the log cannot be opened. Written for the owner.
@@ -55,6 +56,7 @@ pub(super) struct Standing {
 /// Finds the last line, and moves aside what a power loss left of one after it. A last line that is
 /// whole but not ours is left alone, as is everything else then.
 pub(super) fn recover(dir: &StateDir) -> Result<Standing, AuditOpenError> {
+    dir.sweep().map_err(at(dir.path()))?;
     let days = days(dir.path()).map_err(at(dir.path()))?;
     let mut head = Head::genesis();
     if let Some(removed) = retention::last_removed(dir.path()).map_err(at(dir.path()))? {
@@ -117,7 +119,9 @@ fn set_aside(dir: &StateDir, day: Day, whole: u64, seq: u64) -> Result<String, A
         io::copy(&mut file, &mut aside)?;
         aside.sync_all()?;
         dir.sync()?;
+        pass(Point::AuditAside);
         file.set_len(whole)?;
+        pass(Point::AuditCut);
         file.sync_all()?;
         Ok(name)
     };

@@ -165,8 +165,7 @@ impl Retention {
             let text = format!("{stub}\n");
             self.dir.write(&day.stub_name(), text.as_bytes()).map_err(io::Error::other)?;
         }
-        fs::remove_file(self.dir.join(&name))?;
-        self.dir.sync()?;
+        self.dir.remove(&name).map_err(io::Error::other)?;
         tracing::info!(file = name, "an audit file's time is over; its stub stays");
         Ok(())
     }

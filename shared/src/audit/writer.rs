@@ -11,6 +11,7 @@ use super::files::{Day, MAX_LINE_BYTES};
 use super::line::{Body, Head};
 use super::log::Durability;
 use super::syncer::Syncer;
+use crate::failpoint::{Point, pass};
 use crate::state_dir::{StateDir, private_options};
 
 #[derive(Debug)]
@@ -102,7 +103,9 @@ impl Writer {
     fn write_lines(&mut self, today: Day, lines: &[u8]) -> io::Result<()> {
         let (file, length) = self.file_for(today)?;
         let always = self.durability == Durability::Always;
+        pass(Point::AuditBefore);
         let written = self.put(&file, lines);
+        pass(Point::AuditWritten);
         let written = written.and_then(|()| if always { file.sync_data() } else { Ok(()) });
         match &written {
             Ok(()) if always => {}
@@ -141,6 +144,7 @@ impl Writer {
         let mut file = private_options().read(true).append(true).create(true).open(path)?;
         let length = file.metadata()?.len();
         if length == 0 {
+            pass(Point::AuditMade);
             self.dir.sync()?;
         } else if last_byte(&mut file, length)? != b'\n' {
             // Someone cut the file in a line. That line stays for `verify` to find; ours begin anew.
