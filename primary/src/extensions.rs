@@ -1,7 +1,10 @@
-//! Extensions: sources that a manifest describes, taken by the owner's word.
+//! Extensions: sources that a manifest describes, taken by the owner's word: added by the owner, or
+//! registered by an agent and approved.
 //!
 //! An extension is kept as the text of its manifest and read anew at each start; what it names on this
 //! machine is found anew too, and one whose software is gone stays listed and says so.
+
+mod registering;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,13 +18,15 @@ use plexus_shared::source::extension::{Extension, Manifest, Ports, Preview, Prob
 use plexus_shared::source::health::{Down, HealthCell};
 use plexus_shared::source::registry::Group;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::core::Core;
 use crate::sources::Sources;
 use crate::store::rows::ExtensionRow;
 use crate::store::{Change, StoreError};
 use crate::trust::Trust;
+
+pub use registering::{ApproveError, RegisterError, Registering};
 
 /// Names that no extension can have: they would be taken for the gateway's own.
 const RESERVED: [&str; 16] = [
@@ -61,6 +66,9 @@ pub enum ExtensionError {
     /// There is none of this name.
     #[error("there is no extension called {0}")]
     Unknown(SourceId),
+    /// What it would take the place of is not what it was.
+    #[error("{0} is not what it was when this was asked; deny this, and let the agent ask again")]
+    Moved(SourceId),
     /// It could not be recorded.
     #[error("the audit log can't be written, so nothing was changed")]
     Audit(#[from] AuditUnavailable),
@@ -86,6 +94,17 @@ pub struct ExtensionView {
     detail: Option<String>,
     reach: Reach,
     registered: Vec<CapabilityId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_id: Option<AgentId>,
+}
+
+/// By whose word an extension comes.
+#[derive(Clone, Copy, Debug)]
+enum By<'a> {
+    /// The owner's.
+    Owner,
+    /// An agent's.
+    Agent(&'a AgentId),
 }
 
 struct Running {
@@ -150,7 +169,9 @@ impl Extensions {
                 health.down(Down { code: Code::SourceUnavailable, since, message });
             }
         }
-        self.list().push(Running { row, health, shown });
+        let mut list = self.list();
+        list.retain(|running| running.row.source != row.source);
+        list.push(Running { row, health, shown });
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Running>> {
@@ -174,28 +195,44 @@ impl Extensions {
     /// # Errors
     /// See [`ExtensionError`].
     pub fn preview(&self, text: &str) -> Result<Preview, ExtensionError> {
-        self.check(text).map(|extension| extension.preview())
+        self.check(text, By::Owner).map(|extension| extension.preview())
     }
 
     /// An extension that could be taken now.
-    fn check(&self, text: &str) -> Result<Extension, ExtensionError> {
+    fn check(&self, text: &str, by: By<'_>) -> Result<Extension, ExtensionError> {
         let extension = self.open(text)?;
-        let source = &extension.manifest().source;
+        self.free(extension.manifest(), by)?;
+        let catalog = self.core.registry.catalog();
+        let verbs = |id: &str| catalog.get(id).map(|listed| listed.target.definition.grants);
+        let problems = extension.manifest().check_members(verbs);
+        if problems.is_empty() { Ok(extension) } else { Err(ExtensionError::Manifest(problems)) }
+    }
+
+    /// Whether what `manifest` calls itself and its entries is free, or held by what `by` may replace.
+    fn free(&self, manifest: &Manifest, by: By<'_>) -> Result<(), ExtensionError> {
+        let source = &manifest.source;
         let name = source.as_str();
         let agent = name.parse().is_ok_and(|id: AgentId| self.trust.ledger().agent(&id).is_some());
         if RESERVED.contains(&name) || name.contains(':') || agent {
             return Err(ExtensionError::Reserved(source.clone()));
         }
-        if self.has(source) || self.sources.has(source) {
+        let held = self.held(source);
+        let own = match by {
+            By::Owner => false,
+            By::Agent(agent) => held.as_ref().is_some_and(|row| row.agent.as_ref() == Some(agent)),
+        };
+        if (held.is_some() && !own) || self.sources.has(source) {
             return Err(ExtensionError::Taken(source.clone()));
         }
         let catalog = self.core.registry.catalog();
-        let mut ids = extension.manifest().capabilities.iter().map(|entry| &entry.id);
-        if let Some(id) = ids.find(|id| catalog.get(id.as_str()).is_some()) {
-            return Err(ExtensionError::Collision(id.clone()));
+        let taken = |id: &&CapabilityId| {
+            let held = catalog.get(id.as_str());
+            held.is_some_and(|held| !own || held.target.definition.source != *source)
+        };
+        match manifest.capabilities.iter().map(|entry| &entry.id).find(taken) {
+            Some(id) => Err(ExtensionError::Collision(id.clone())),
+            None => Ok(()),
         }
-        let problems = extension.check_members(&catalog);
-        if problems.is_empty() { Ok(extension) } else { Err(ExtensionError::Manifest(problems)) }
     }
 
     /// Takes an extension by the owner's word, with class `provenance`: checked whole, then recorded,
@@ -209,7 +246,7 @@ impl Extensions {
         provenance: Provenance,
     ) -> Result<Preview, ExtensionError> {
         let _gate = self.gate.lock().await;
-        let extension = self.check(text)?;
+        let extension = self.check(text, By::Owner)?;
         let shown = extension.preview();
         let row = ExtensionRow {
             source: shown.source.clone(),
@@ -218,7 +255,7 @@ impl Extensions {
             installed_at: self.core.now(),
             agent: None,
         };
-        self.record(EventType::SourceInstall, &row, "add", &shown.reach)?;
+        self.record(Record::new(EventType::SourceInstall), &row, "add", &shown.reach)?;
         self.core.store.commit(vec![Change::PutExtension(row.clone())]).await?;
         self.run(row, Some(extension));
         Ok(shown)
@@ -230,10 +267,21 @@ impl Extensions {
     /// See [`ExtensionError`]; nothing was changed.
     pub async fn remove(&self, source: &SourceId) -> Result<(), ExtensionError> {
         let _gate = self.gate.lock().await;
-        let known = self.list().iter().find(|r| r.row.source == *source).map(|r| r.row.clone());
-        let row = known.ok_or_else(|| ExtensionError::Unknown(source.clone()))?;
+        let row = self.held(source).ok_or_else(|| ExtensionError::Unknown(source.clone()))?;
+        self.end(&row, Record::new(EventType::SourceChange)).await
+    }
+
+    fn held(&self, source: &SourceId) -> Option<ExtensionRow> {
+        let list = self.list();
+        let running = list.iter().find(|running| running.row.source == *source)?;
+        Some(running.row.clone())
+    }
+
+    /// Ends an extension; the caller holds the gate.
+    async fn end(&self, row: &ExtensionRow, told: Record) -> Result<(), ExtensionError> {
+        let source = &row.source;
         let reach = self.reach(source).unwrap_or_default();
-        self.record(EventType::SourceChange, &row, "remove", &reach)?;
+        self.record(told, row, "remove", &reach)?;
         self.core.registry.remove(&group_name(source));
         let prefix = format!("{}.", source.slug());
         self.trust.forget(&prefix, vec![Change::DropExtension(source.clone())]).await?;
@@ -243,21 +291,14 @@ impl Extensions {
 
     fn record(
         &self,
-        event: EventType,
+        told: Record,
         row: &ExtensionRow,
         action: &str,
         reach: &Reach,
     ) -> Result<(), AuditUnavailable> {
-        let mut detail = json!({"source": row.source, "kind": "extension", "action": action,
-            "provenance": row.provenance, "reach": reach});
-        // Names are no secrets, but what goes by that key is not kept.
-        if let Some(shown) = detail["reach"].as_object_mut()
-            && let Some(names) = shown.remove("secrets")
-        {
-            shown.insert("handed".into(), names);
-        }
-        let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
-        self.core.audit.append(record).map(|_| ())
+        let detail = detail(&row.source, row.provenance, action, reach);
+        let told = told.outcome(RecordOutcome::Ok).detail(&detail);
+        self.core.audit.append(told).map(|_| ())
     }
 
     /// All extensions, for the owner.
@@ -274,10 +315,24 @@ impl Extensions {
                 detail: health.detail,
                 reach: shown.map(|shown| shown.reach.clone()).unwrap_or_default(),
                 registered: shown.map(Preview::ids).unwrap_or_default(),
+                agent_id: running.row.agent.clone(),
             }
         };
         self.list().iter().map(view).collect()
     }
+}
+
+/// What is recorded of an extension.
+fn detail(source: &SourceId, provenance: Provenance, action: &str, reach: &Reach) -> Value {
+    let mut detail = json!({"source": source, "kind": "extension", "action": action,
+        "provenance": provenance, "reach": reach});
+    // Names are no secrets, but what goes by that key is not kept.
+    if let Some(shown) = detail["reach"].as_object_mut()
+        && let Some(names) = shown.remove("secrets")
+    {
+        shown.insert("handed".into(), names);
+    }
+    detail
 }
 
 fn group_name(source: &SourceId) -> String {

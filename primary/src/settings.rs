@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use plexus_shared::model::plain;
 use plexus_shared::state_dir::{StateDir, StateDirError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -206,7 +207,7 @@ fn number(path: &str, value: &Value, least: u64, most: u64) -> Result<u64, Inval
 /// When it is not private, or no JSON.
 pub fn document(dir: &StateDir, name: &'static str) -> Result<Option<Value>, SettingsError> {
     let Some(bytes) = dir.read(name)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+    plain::read(&bytes).map(Some).map_err(|error| {
         let fault = InvalidSetting::new("$", error.to_string());
         SettingsError::Invalid { file: name, fault }
     })

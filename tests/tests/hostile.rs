@@ -185,3 +185,44 @@ async fn what_comes_under_a_removed_sources_name_is_something_else() {
     let (status, answer) = ada.invoke(&token, "notes.file.read", &json!({"path": "a.txt"})).await;
     assert_eq!((status, &answer["error"]["code"]), (401, &json!("token_revoked")));
 }
+
+/// The member name that serde_json's own values unfold: the text below it is read as JSON once more.
+const UNFOLDED: &str = "$serde_json::private::RawValue";
+
+/// JSON in JSON in JSON: thousands of levels, each text a legal one.
+fn folded() -> serde_json::Value {
+    let mut value = json!(1);
+    loop {
+        let inner =
+            (0..120).fold(json!({ UNFOLDED: value.to_string() }), |inner, _| json!([inner]));
+        if inner.to_string().len() > 900_000 {
+            return value;
+        }
+        value = inner;
+    }
+}
+
+#[tokio::test]
+async fn no_name_of_a_member_is_unfolded_by_any_reader() {
+    let (stage, primary) = Stage::shared().await;
+    let ada = primary.agent("ada", &["notes.file.read"]).await;
+    let hello = json!({"client": folded()});
+    let answer = primary.send(Ask::with_body(Method::POST, "/link/handshake", &hello)).await;
+    assert_eq!(answer.unwrap().status, 401, "no one has said who they are");
+    let equal = json!({"match": [{"field": "path", "op": "eq", "value": folded()}]});
+    let narrow = json!({"decision": "allow", "constraint": equal});
+    assert_eq!(ada.ask(&json!({"notes.file.read": narrow})).await.0, 400);
+    let settings = primary.owner(Method::PUT, "settings", Some(&folded())).await;
+    assert_eq!(settings.status, 400);
+
+    let token = ada.token("notes.file.read").await;
+    let refused = ada.invoke(&token, "notes.file.read", &json!({UNFOLDED: "not JSON"})).await;
+    assert_eq!(refused.0, 422, "{}", refused.1);
+    // The last line of its log is the one that says so.
+    primary.running.kill().await;
+    let primary = stage.primary().await;
+    let verified = primary.get("audit/verify").await;
+    assert_eq!(verified["ok"], true, "{verified}");
+    let shown = primary.owner(Method::GET, "audit?outcome=denied", None).await;
+    assert!(String::from_utf8_lossy(&shown.body).contains(UNFOLDED));
+}

@@ -180,6 +180,41 @@ fn every_route_stands_in_the_one_table_that_the_router_is_built_from() {
     );
 }
 
+/// What serde_json's `Value` reads, `model/plain.rs` says.
+#[test]
+fn nothing_from_outside_is_read_as_a_value_of_serde_json() {
+    let words = [
+        "from_str::<Value>",
+        "from_slice::<Value>",
+        "from_str::<serde_json::Value>",
+        ": Json<Value>",
+    ];
+    assert_eq!(strays(&words, &[]), Vec::<String>::new());
+    let mut members = Vec::new();
+    for (name, text) in sources() {
+        // What stands above an item: its own attributes, and those of the member before.
+        let (mut derives, mut read, mut plain) = (false, false, false);
+        for line in text.lines() {
+            derives |= line.starts_with("#[derive(") && line.contains("Deserialize");
+            read |= derives && line.ends_with('{');
+            plain |= line.contains("plain::");
+            let indented = line.starts_with("    ") && !line.starts_with("     ");
+            let is_member = read && indented && line.ends_with(',');
+            let words = line.split(|c: char| !c.is_alphanumeric());
+            if is_member && !line.trim_start().starts_with(['#', '/']) {
+                if !plain && words.clone().any(|word| word == "Value") {
+                    members.push(format!("{name}: {}", line.trim()));
+                }
+                plain = false;
+            }
+            if line == "}" || (derives && line.ends_with(';')) {
+                (derives, read) = (false, false);
+            }
+        }
+    }
+    assert_eq!(members, Vec::<String>::new(), "read them with model::plain");
+}
+
 #[test]
 fn crates_depend_in_one_direction() {
     let allowed: [(&str, &[&str]); 4] = [

@@ -4,6 +4,7 @@
 //! far that a newer item could stand in for the one that was read.
 
 use plexus_shared::ids::PendingId;
+use plexus_shared::model::plain;
 use plexus_shared::model::trust::TrustWindow;
 use plexus_shared::model::verb::VerbSet;
 use serde::Deserialize;
@@ -67,7 +68,7 @@ struct Given {
     capability_id: String,
     verbs: VerbSet,
     trust_window: TrustWindow,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plain::maybe")]
     constraint: Option<Value>,
 }
 

@@ -145,9 +145,9 @@ struct Row {
 /// A page of events, and where the next one begins.
 async fn page(client: &Client, path: &str) -> Result<(Vec<Row>, Option<u64>), Failure> {
     let page: Value = client.get(path).await?;
-    let events: Vec<Value> = read(&page["events"])?;
-    let row = |raw: Value| Ok(Row { event: read(&raw)?, raw });
-    let rows = events.into_iter().map(row).collect::<Result<_, Failure>>()?;
+    let events = page["events"].as_array().into_iter().flatten();
+    let row = |raw: &Value| Ok(Row { event: read(raw)?, raw: raw.clone() });
+    let rows = events.map(row).collect::<Result<_, Failure>>()?;
     Ok((rows, page["nextCursor"].as_u64()))
 }
 

@@ -7,7 +7,9 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::Method;
+use plexus_shared::model::plain;
 use plexus_shared::state_dir::{StateDir, StateDirError};
 use plexus_shared::transport::http::{Ask, HttpError, Lines, Streamed, exchange, stream};
 use serde::de::DeserializeOwned;
@@ -126,30 +128,36 @@ impl Client {
     }
 
     /// Reads `path` of the owner's plane.
-    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
         self.ask(Method::GET, path, None).await
     }
 
+    /// Reads `path` of the owner's plane, as a `T` that holds no [`Value`].
+    pub(super) async fn get_as<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.answer(Method::GET, path, None).await?;
+        serde_json::from_slice(&answer).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+
     /// Posts `body` to `path` of the owner's plane.
-    pub(super) async fn post<T: DeserializeOwned>(
+    pub(super) async fn post(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, ClientError> {
+    ) -> Result<Value, ClientError> {
         self.ask(Method::POST, path, Some(written(body)?)).await
     }
 
     /// Puts `body` at `path` of the owner's plane.
-    pub(super) async fn put<T: DeserializeOwned>(
+    pub(super) async fn put(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, ClientError> {
+    ) -> Result<Value, ClientError> {
         self.ask(Method::PUT, path, Some(written(body)?)).await
     }
 
     /// Deletes `path` of the owner's plane.
-    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, ClientError> {
         self.ask(Method::DELETE, path, None).await
     }
 
@@ -162,12 +170,23 @@ impl Client {
         }
     }
 
-    async fn ask<T: DeserializeOwned>(
+    /// What agents sent is in what the gateway answers: it is read as it stands.
+    async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
-    ) -> Result<T, ClientError> {
+    ) -> Result<Value, ClientError> {
+        let answer = self.answer(method, path, body).await?;
+        plain::read(&answer).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Bytes, ClientError> {
         let path = format!("/admin/api/{path}");
         let ask = Ask { method, body, ..Ask::get(&path) };
         let ask = ask.header("x-plexus-connection-key", &self.key);
@@ -175,7 +194,7 @@ impl Client {
         if !answer.status.is_success() {
             return Err(refused(answer.status.as_u16(), &answer.body));
         }
-        serde_json::from_slice(&answer.body).map_err(|error| ClientError::Answer(error.to_string()))
+        Ok(answer.body)
     }
 }
 
@@ -193,7 +212,7 @@ fn refused(status: u16, body: &[u8]) -> ClientError {
     if status == 401 {
         return ClientError::WrongKey;
     }
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let body = plain::read(body).unwrap_or_default();
     let text = |name: &str| body["error"][name].as_str().map(ToOwned::to_owned);
     let code = text("code").unwrap_or_else(|| "unknown".to_owned());
     let message = text("message").unwrap_or_else(|| format!("the gateway refused ({status})"));

@@ -1,5 +1,6 @@
 //! `plexus extensions`: sources that a manifest describes, seen before they are taken.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -9,8 +10,8 @@ use plexus_shared::model::health::HealthStatus;
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::model::verb::VerbSet;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::allow::read_file;
 use super::client::{Client, read, segment};
@@ -45,6 +46,9 @@ Take it with `plexus sources add --manifest issues.json`.")]
     },
 }
 
+/// What a manifest reaches, kind by kind, by whatever name the gateway has for a kind.
+type Reach = BTreeMap<String, Vec<String>>;
+
 /// What a manifest brings and reaches.
 #[derive(Deserialize)]
 pub(super) struct Brought {
@@ -52,11 +56,11 @@ pub(super) struct Brought {
     #[serde(default)]
     label: String,
     #[serde(default)]
-    reach: Map<String, Value>,
+    reach: Reach,
     #[serde(default)]
     entries: Vec<BroughtEntry>,
     #[serde(default)]
-    replaces: Option<Value>,
+    replaces: Option<String>,
     #[serde(default)]
     widens: bool,
     #[serde(default)]
@@ -99,21 +103,17 @@ impl Brought {
     }
 }
 
-/// What a manifest reaches, kind by kind; whatever the gateway calls a kind is shown.
-fn reached(reach: &Map<String, Value>) -> Vec<String> {
-    let line = |(kind, names): (&String, &Value)| {
-        let names: Vec<_> = names.as_array()?.iter().map(said).collect();
-        (!names.is_empty()).then(|| format!("  {kind:<10} {}", names.join(", ")))
+/// What a manifest reaches, for people.
+fn reached(reach: &Reach) -> Vec<String> {
+    let line = |(kind, names): (&String, &Vec<String>)| {
+        let names: Vec<_> = names.iter().map(|name| visible(name)).collect();
+        format!("  {kind:<10} {}", names.join(", "))
     };
-    let lines: Vec<_> = reach.iter().filter_map(line).collect();
+    let lines: Vec<_> = reach.iter().filter(|(_, names)| !names.is_empty()).map(line).collect();
     match lines.is_empty() {
         true => vec!["  reaches nothing beyond itself".to_owned()],
         false => lines,
     }
-}
-
-fn said(name: &Value) -> String {
-    name.as_str().map_or_else(|| visible(&name.to_string()), visible)
 }
 
 /// A manifest, sent as it is written.
@@ -156,7 +156,7 @@ async fn preview(path: &Path) -> Result<Answer, Failure> {
 pub(super) async fn install(path: &Path) -> Result<Answer, Failure> {
     let data: Value = Client::find()?.post("extensions", &Manifest::read(path)?).await?;
     let registered: Vec<String> = read(&data["registered"])?;
-    let reach: Map<String, Value> = read(&data["reach"])?;
+    let reach: Reach = read(&data["reach"])?;
     let source = data["source"].as_str().unwrap_or_default().to_owned();
     Ok(Answer::new("sources.add", data)
         .line(format!("added {source}"))
@@ -175,7 +175,7 @@ struct ExtensionLine {
     status: HealthStatus,
     #[serde(default)]
     detail: Option<String>,
-    reach: Map<String, Value>,
+    reach: Reach,
     registered: Vec<String>,
 }
 

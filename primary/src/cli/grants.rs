@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{AgentId, BundleId, CapabilityId, TokenId};
+use plexus_shared::model::plain;
 use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
 use serde::Deserialize;
@@ -100,7 +101,7 @@ pub(super) struct Grant {
     sensitivity: Sensitivity,
     expires_at: Timestamp,
     trust_window: TrustWindow,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plain::maybe")]
     constraint: Option<Value>,
     #[serde(default)]
     top_level_disabled: bool,

@@ -6,6 +6,7 @@
 //! close the quotation it stands in. What a yes gives is the gateway's word: nothing is worked out here.
 
 use plexus_shared::clock::Timestamp;
+use plexus_shared::model::plain;
 use plexus_shared::model::trust::{Sensitivity, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
 use serde::Deserialize;
@@ -38,7 +39,7 @@ pub(super) struct Item {
     preview: Preview,
     #[serde(default)]
     agent_purpose: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plain::present")]
     input: Option<Value>,
     #[serde(default)]
     input_digest: Option<String>,
@@ -82,7 +83,7 @@ struct Yes {
     trust_window: Option<TrustWindow>,
     #[serde(default)]
     longest: Option<TrustWindow>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plain::maybe")]
     constraint: Option<Value>,
     #[serde(default)]
     members: Vec<Member>,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Subcommand, ValueEnum};
 use plexus_shared::ids::SourceId;
 use plexus_shared::model::health::HealthStatus;
+use plexus_shared::model::plain;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -93,6 +94,7 @@ struct SourceLine {
     #[serde(default)]
     label: Option<String>,
     enabled: bool,
+    #[serde(deserialize_with = "plain::member")]
     config: Value,
     status: HealthStatus,
     #[serde(default)]

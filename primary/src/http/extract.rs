@@ -118,9 +118,13 @@ impl FromRequestParts<Services> for Owner {
         if is_owner(services, &parts.headers) {
             return Ok(Self(()));
         }
-        let message = "this route is the owner's; send X-Plexus-Connection-Key";
-        let refusal = Failure::new(Denial::new(Code::SessionExpired, message));
-        let peer = parts.extensions.get::<Peer>().copied();
-        Err(services.limits.failed(&services.core, peer, Door::Owner).unwrap_or(refusal))
+        Err(not_the_owner(services, parts.extensions.get::<Peer>().copied()))
     }
+}
+
+/// What whoever shows no key, or a wrong one, is told; it counts as a guess.
+pub fn not_the_owner(services: &Services, peer: Option<Peer>) -> Failure {
+    let message = "this route is the owner's; send X-Plexus-Connection-Key";
+    let refusal = Failure::new(Denial::new(Code::SessionExpired, message));
+    services.limits.failed(&services.core, peer, Door::Owner).unwrap_or(refusal)
 }

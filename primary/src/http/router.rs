@@ -83,6 +83,8 @@ fn agent_plane() -> Vec<Route> {
         post("/grants/refresh", agent::lifecycle::refresh),
         post("/grants/revoke", agent::lifecycle::revoke),
         get("/events", events::for_agent),
+        post("/extensions", agent::extensions::register),
+        delete("/extensions/{source}", agent::extensions::remove),
     ]
 }
 

@@ -6,6 +6,7 @@ use plexus_mesh_proto::json::Json;
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{AgentId, CapabilityId};
 use plexus_shared::model::exposure::ExposureRule;
+use plexus_shared::model::plain::Plain;
 use plexus_shared::model::trust::Grant;
 use plexus_shared::secret::CredentialHash;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -224,7 +225,7 @@ fn source(row: &Row<'_>) -> Result<SourceRow, StoreError> {
         kind: row.get(1)?,
         label: row.get(2)?,
         enabled: row.get(3)?,
-        config: json(row, 4)?,
+        config: json::<Plain>(row, 4)?.0,
     })
 }
 

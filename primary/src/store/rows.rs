@@ -7,6 +7,7 @@ use plexus_shared::ids::{
     AgentId, BundleId, CapabilityId, EventId, PendingId, SessionId, SourceId,
 };
 use plexus_shared::model::constraint::Constraint;
+use plexus_shared::model::plain;
 use plexus_shared::model::trust::{Provenance, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
 use plexus_shared::secret::CredentialHash;
@@ -94,6 +95,7 @@ pub enum PendingState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AskedInput {
     /// The exact payload, for the owner to see.
+    #[serde(deserialize_with = "plain::member")]
     pub value: serde_json::Value,
     /// SHA-256 over its canonical form, in hex: what a yes is bound to.
     pub digest: String,
@@ -194,6 +196,14 @@ impl PendingRow {
         }
     }
 
+    /// The source it asks to have registered.
+    pub fn registers(&self) -> Option<&SourceId> {
+        match &self.matter {
+            Matter::Grant(_) => None,
+            Matter::Register(asked) => Some(&asked.source),
+        }
+    }
+
     /// What it asks for, one by one.
     pub fn asks(&self) -> &[Ask] {
         self.grants().map(|asked| asked.asks.as_slice()).unwrap_or_default()
@@ -238,6 +248,17 @@ impl Matter {
         match self {
             Self::Grant(_) => "grant",
             Self::Register(_) => "register",
+        }
+    }
+
+    /// Whether this asks for nothing but what `other` asks for.
+    pub fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Grant(ours), Self::Grant(theirs)) => ours == theirs,
+            (Self::Register(ours), Self::Register(theirs)) => {
+                (&ours.digest, &ours.replaces) == (&theirs.digest, &theirs.replaces)
+            }
+            (Self::Grant(_), Self::Register(_)) | (Self::Register(_), Self::Grant(_)) => false,
         }
     }
 }

@@ -78,17 +78,24 @@ impl Trust {
     /// See [`AnswerError`].
     pub async fn answer(&self, id: &PendingId, answer: Answer) -> Result<Vec<Grant>, AnswerError> {
         let _gate = self.gate.lock().await;
-        let now = self.now();
-        let item = self.ledger().pending(id, now).ok_or(AnswerError::Unknown)?;
-        match item.state {
-            PendingState::Pending => {}
-            PendingState::Approved => return Err(AnswerError::Settled("approved")),
-            PendingState::Denied => return Err(AnswerError::Settled("denied")),
-            PendingState::Expired => return Err(AnswerError::Settled("expired")),
-        }
+        let item = self.open_item(id)?;
         match answer {
             Answer::Approve(window, constraint) => self.approve(item, window, constraint).await,
             Answer::Deny(reason) => self.refuse(item, reason).await.map(|()| Vec::new()),
+        }
+    }
+
+    /// The item `id`, while it waits.
+    ///
+    /// # Errors
+    /// [`AnswerError::Unknown`] and [`AnswerError::Settled`].
+    pub fn open_item(&self, id: &PendingId) -> Result<PendingRow, AnswerError> {
+        let item = self.ledger().pending(id, self.now()).ok_or(AnswerError::Unknown)?;
+        match item.state {
+            PendingState::Pending => Ok(item),
+            PendingState::Approved => Err(AnswerError::Settled("approved")),
+            PendingState::Denied => Err(AnswerError::Settled("denied")),
+            PendingState::Expired => Err(AnswerError::Settled("expired")),
         }
     }
 
@@ -225,7 +232,9 @@ impl Trust {
             .agent(&item.agent)
             .session(&item.session)
             .outcome(RecordOutcome::Denied)
-            .detail(&json!({"by": "owner", "pendingId": item.id, "reason": reason}));
+            .detail(&json!({
+                "by": "owner", "pendingId": item.id, "kind": item.matter.kind(), "reason": reason,
+            }));
         self.change(record, vec![Change::PutPending(item.clone())]).await?;
         self.tell_resolved(&item, Decision::Denied, None);
         Ok(())

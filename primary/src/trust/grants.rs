@@ -119,7 +119,11 @@ impl Trust {
             return Err(Denial::new(Code::SchemaValidationFailed, message));
         }
         let item = (!sorted.asks.is_empty())
-            .then(|| self.item(session, sorted.asks, &occasion))
+            .then(|| {
+                let Occasion { input, bundle } = occasion.clone();
+                let asks = sorted.asks;
+                self.place(session, Matter::Grant(AskedGrants { asks, input, bundle }))
+            })
             .transpose()?;
         self.allow_fresh(session, &mut sorted.fresh, &occasion).await?;
         if let Some(Item::New(row)) = &item {
@@ -215,14 +219,12 @@ impl Trust {
         Ok(sorted)
     }
 
-    /// The item for `asks`: the one already waiting for the very same, or a new one.
-    fn item(&self, session: &Session, asks: Vec<Ask>, occasion: &Occasion) -> Result<Item, Denial> {
+    /// The item for `matter`: the one already waiting for the very same, or a new one.
+    pub(super) fn place(&self, session: &Session, matter: Matter) -> Result<Item, Denial> {
         let now = self.now();
         let open = self.ledger().open(now);
         let mine: Vec<_> = open.into_iter().filter(|row| row.agent == session.agent).collect();
-        let Occasion { input, bundle } = occasion.clone();
-        let matter = Matter::Grant(AskedGrants { asks, input, bundle });
-        let same = |row: &&PendingRow| (&row.session, &row.matter) == (&session.id, &matter);
+        let same = |row: &&PendingRow| row.session == session.id && row.matter.same(&matter);
         if let Some(row) = mine.iter().find(same) {
             return Ok(Item::Waiting(row.clone()));
         }
@@ -328,7 +330,7 @@ impl Trust {
     }
 }
 
-enum Item {
+pub(super) enum Item {
     Waiting(PendingRow),
     New(PendingRow),
 }

@@ -200,14 +200,18 @@ impl Ledger {
 
     /// What waits for the owner at `now`, oldest first.
     pub fn open(&self, now: Timestamp) -> Vec<PendingRow> {
-        let mut open: Vec<_> = self
-            .pending
-            .values()
-            .map(|row| aged(row, now))
-            .filter(|row| row.state == PendingState::Pending)
-            .collect();
+        let mut open: Vec<_> = self.in_state(PendingState::Pending, now).collect();
         open.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         open
+    }
+
+    /// What nobody answered in time.
+    pub fn expired(&self, now: Timestamp) -> Vec<PendingRow> {
+        self.in_state(PendingState::Expired, now).collect()
+    }
+
+    fn in_state(&self, state: PendingState, now: Timestamp) -> impl Iterator<Item = PendingRow> {
+        self.pending.values().map(move |row| aged(row, now)).filter(move |row| row.state == state)
     }
 }
 
@@ -243,7 +247,34 @@ pub(super) fn granted(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::store::rows::Matter;
     use plexus_shared::model::verb::Verb;
+
+    #[test]
+    fn an_extension_that_waits_no_more_is_not_kept_to_be_shown() {
+        let at = Timestamp::from_millis;
+        let shown = serde_json::json!({"manifest": "{}", "widens": true, "problems": [],
+            "preview": {"source": "say", "label": "Say", "reach": {}, "entries": []}});
+        let asked = serde_json::json!({"source": "say", "capabilities": ["say.it.loud"],
+            "digest": "00", "replaces": null, "shown": shown});
+        let row = PendingRow {
+            id: PendingId::fresh(at(0)),
+            agent: "ada".parse().unwrap(),
+            session: plexus_shared::ids::SessionId::fresh(at(0)),
+            state: PendingState::Pending,
+            created_at: at(0),
+            expires_at: at(9),
+            matter: Matter::Register(serde_json::from_value(asked).unwrap()),
+        };
+        let mut ledger = Ledger::default();
+        ledger.apply(Change::PutPending(row));
+        assert_eq!((ledger.open(at(8)).len(), ledger.expired(at(8)).len()), (1, 0));
+        let expired = ledger.expired(at(9)).pop().unwrap();
+        let Matter::Register(asked) = expired.settled(PendingState::Expired).matter else {
+            unreachable!("it asks for an extension");
+        };
+        assert_eq!((asked.shown, asked.capabilities.len()), (None, 1));
+    }
 
     #[test]
     fn approving_one_verb_neither_lengthens_nor_shortens_another() {

@@ -17,6 +17,7 @@ pub mod ledger;
 mod mint;
 pub mod narration;
 mod preview;
+mod registering;
 mod revoke;
 pub mod sessions;
 
@@ -142,24 +143,36 @@ impl Trust {
     /// When it could not be kept; then nothing was forgotten.
     pub async fn forget(&self, prefix: &str, changes: Vec<Change>) -> Result<(), StoreError> {
         let _gate = self.gate.lock().await;
+        let (forgetting, moot) = self.forgetting(prefix);
+        let changes: Vec<_> = changes.into_iter().chain(forgetting).collect();
+        self.core.store.commit(changes.clone()).await?;
+        let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+        changes.into_iter().for_each(|change| ledger.apply(change));
+        drop(ledger);
+        self.tell_forgotten(prefix, &moot);
+        Ok(())
+    }
+
+    /// The changes that forget what is held or asked for on ids that begin with `prefix`, and the
+    /// questions that end with it.
+    fn forgetting(&self, prefix: &str) -> (Vec<Change>, Vec<PendingRow>) {
         let begins =
             |row: &PendingRow| row.capabilities().iter().any(|id| id.as_str().starts_with(prefix));
         let open = self.ledger().open(self.now());
         let moot: Vec<_> = open.into_iter().filter(begins).collect();
         let denied = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
-        let mut changes = changes;
-        changes.push(Change::DropGrants(prefix.to_owned()));
+        let mut changes = vec![Change::DropGrants(prefix.to_owned())];
         changes.extend(moot.iter().cloned().map(denied));
-        self.core.store.commit(changes.clone()).await?;
-        let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
-        changes.into_iter().for_each(|change| ledger.apply(change));
-        drop(ledger);
-        for row in &moot {
+        (changes, moot)
+    }
+
+    /// Ends the tokens on what was forgotten, and tells everyone whom it concerns.
+    fn tell_forgotten(&self, prefix: &str, moot: &[PendingRow]) {
+        for row in moot {
             self.tell_resolved(row, Decision::Denied, None);
         }
         let struck = self.sessions.strike(|scope| scope.as_str().starts_with(prefix));
         self.tell_struck(struck, "what it was for has gone");
-        Ok(())
     }
 
     /// Tells that `row` is answered: the session that asked, with the token it may use now, and the

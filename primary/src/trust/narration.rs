@@ -2,9 +2,11 @@
 
 use plexus_shared::gate::members::{Whole, member_scopes};
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
-use plexus_shared::ids::CapabilityId;
+use plexus_shared::ids::{AgentId, CapabilityId};
+use plexus_shared::model::entry::EntryKind;
 use plexus_shared::model::trust::{Provenance, Sensitivity, TrustWindow};
 use plexus_shared::model::verb::VerbSet;
+use plexus_shared::source::extension::Preview;
 use plexus_shared::source::registry::Catalog;
 use serde::Serialize;
 
@@ -77,6 +79,21 @@ pub fn narrate(catalog: &Catalog, item: &PendingRow, ask: &Ask) -> Option<Pendin
             MAX_LINE,
         ),
     })
+}
+
+/// Tells what approving the extension that `agent` asks for would mean: in a sentence, and in a line.
+pub fn narrate_extension(agent: &AgentId, preview: &Preview) -> [String; 2] {
+    let label = plain(&preview.label.replace(['“', '”', '"'], "'"), 80);
+    let skills = preview.entries.iter().filter(|entry| entry.kind == EntryKind::Skill).count();
+    let calls = preview.entries.len() - skills;
+    let source = &preview.source;
+    [
+        format!(
+            "Approving adds “{label}” ({source}), as {agent} sent it, for every agent: {calls} that \
+             can be asked for, and {skills} that are read as instructions."
+        ),
+        plain(&format!("{agent} wants to register “{label}” ({source})"), MAX_LINE),
+    ]
 }
 
 /// `text` on one line, without control characters, at most `max` characters long.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::ids::{AgentId, CorrelationId, EventId, SessionId, TokenId};
+use crate::model::plain;
 use crate::model::verb::VerbSet;
 
 /// A name that is no event type.
@@ -203,13 +204,13 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<RecordOutcome>,
     /// More, in a form of the type's own.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "plain::present", skip_serializing_if = "Option::is_none")]
     pub detail: Option<Value>,
     /// What went in, redacted.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "plain::present", skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,
     /// What came out, redacted.
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "plain::present", skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
     /// On whose behalf, and by which decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,11 +233,6 @@ pub struct Event {
     pub prev: String,
     /// SHA-256, in hex, of this line in canonical form without this member.
     pub hash: String,
-}
-
-/// A payload that is there and `null` is not one that is absent.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::canonical;
 use super::event::{Attribution, EventType};
 use super::record::{Record, Stamp};
+use crate::model::plain;
 
 /// What the first line says of the line before it.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -179,7 +180,7 @@ pub(super) struct Link {
 
 /// Checks `line`, without its newline, by itself.
 pub(super) fn check(line: &[u8]) -> Result<Link, LineFault> {
-    let mut value: Value = serde_json::from_slice(line).map_err(|_| LineFault::NotJson)?;
+    let mut value = plain::read(line).map_err(|_| LineFault::NotJson)?;
     let seq = value.get("seq").and_then(Value::as_u64).ok_or(LineFault::Missing("seq"))?;
     let text = |key| {
         let text = value.get(key).and_then(Value::as_str);

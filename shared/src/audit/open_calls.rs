@@ -15,6 +15,7 @@ use super::files::{Backwards, Day, whole_length};
 use super::record::Record;
 use crate::clock::Timestamp;
 use crate::ids::{AgentId, CorrelationId};
+use crate::model::plain;
 
 /// A checkpoint lists no more; one without a list says nothing of the lines before it.
 const MOST_LISTED: usize = 1000;
@@ -121,7 +122,7 @@ struct Seen {
     agent_id: Option<AgentId>,
     capability_id: Option<String>,
     correlation_id: Option<CorrelationId>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plain::member")]
     detail: Value,
     origin: Option<serde::de::IgnoredAny>,
 }

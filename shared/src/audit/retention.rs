@@ -15,13 +15,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use plexus_mesh_proto::identity::{NodeKey, PublicKey};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::files::{Day, days, stub_days};
 use super::line::Head;
 use super::seal;
 use super::verify::{Walk, Walked};
 use crate::clock::Timestamp;
+use crate::model::plain;
 use crate::state_dir::StateDir;
 
 /// How many days files are kept when nothing else is said.
@@ -81,7 +82,7 @@ fn read_stub(path: &Path, day: Day) -> io::Result<Result<Stub, &'static str>> {
         return Ok(Err("the stub is longer than any of ours"));
     }
     let text = fs::read(path)?;
-    let Ok(value) = serde_json::from_slice::<Value>(&text) else {
+    let Ok(value) = plain::read(&text) else {
         return Ok(Err("the stub is not JSON"));
     };
     let Some(key) = seal::signer(seal::STUB, &value) else {

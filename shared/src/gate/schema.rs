@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::cost;
 use crate::model::denial::{Code, Denial};
 use crate::model::input::Input;
+use crate::model::plain;
 
 /// The most failing paths named in one refusal.
 const MAX_NAMED: usize = 16;
@@ -32,7 +33,7 @@ impl InputSchema {
     /// rule can be applied.
     pub fn compile(schema: Option<&RawValue>) -> (Self, Option<String>) {
         let Some(raw) = schema else { return (Self::Any, None) };
-        let Ok(schema) = serde_json::from_str::<Value>(raw.get()) else {
+        let Ok(schema) = plain::read(raw.get().as_bytes()) else {
             return (Self::Light(Map::new()), Some("the input schema is not readable JSON".into()));
         };
         let compiled = cost::bounded(&schema).and_then(|()| {

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::plain;
+
 /// All parts must hold. One without any part never does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -50,10 +52,14 @@ pub struct Match {
     /// `eq`, `prefix`, `in` or `regex`.
     pub op: String,
     /// What `eq` and `prefix` compare with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "plain::maybe", skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
     /// What `in` looks in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "plain::maybe_list",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub values: Option<Vec<Value>>,
     /// What `regex` matches, whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]

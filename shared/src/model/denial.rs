@@ -6,90 +6,68 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::ids::PendingId;
 
-/// Why a request was refused: the contract's closed error codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Code {
-    /// Refresh the token, then retry.
-    TokenExpired,
-    /// The token was revoked, or is not one of ours: ask again.
-    TokenRevoked,
-    /// No grant covers the call.
-    GrantRequired,
-    /// The owner was asked about this very call.
-    ApprovalRequired,
-    /// The owner was asked.
-    GrantPendingUser,
-    /// Handshake again.
-    SessionExpired,
-    /// The Host or Origin is not ours.
-    HostForbidden,
-    /// No such id.
-    UnknownCapability,
-    /// The owner hides it now.
-    CapabilityUnexposed,
-    /// The input, or the request, has not the asked shape.
-    SchemaValidationFailed,
-    /// Too much, too fast.
-    RateLimited,
-    /// A local source is down.
-    SourceUnavailable,
-    /// The capability's home is down.
-    CapabilityUnavailable,
-    /// The MCP server itself answered with an error.
-    McpToolError,
-    /// The dispatch failed.
-    TransportError,
-    /// A fault of the gateway.
-    InternalError,
+/// The codes, each with how the wire shows it.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident $text:literal,)*) => {
+        /// Why a request was refused: the contract's closed error codes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        pub enum Code {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+        }
+
+        impl Code {
+            /// All there are.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The code as the wire shows it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// The code as the wire shows it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TokenExpired => "token_expired",
-            Self::TokenRevoked => "token_revoked",
-            Self::GrantRequired => "grant_required",
-            Self::ApprovalRequired => "approval_required",
-            Self::GrantPendingUser => "grant_pending_user",
-            Self::SessionExpired => "session_expired",
-            Self::HostForbidden => "host_forbidden",
-            Self::UnknownCapability => "unknown_capability",
-            Self::CapabilityUnexposed => "capability_unexposed",
-            Self::SchemaValidationFailed => "schema_validation_failed",
-            Self::RateLimited => "rate_limited",
-            Self::SourceUnavailable => "source_unavailable",
-            Self::CapabilityUnavailable => "capability_unavailable",
-            Self::McpToolError => "mcp_tool_error",
-            Self::TransportError => "transport_error",
-            Self::InternalError => "internal_error",
-        }
-    }
+codes! {
+    /// Refresh the token, then retry.
+    TokenExpired "token_expired",
+    /// The token was revoked, or is not one of ours: ask again.
+    TokenRevoked "token_revoked",
+    /// No grant covers the call.
+    GrantRequired "grant_required",
+    /// The owner was asked about this very call.
+    ApprovalRequired "approval_required",
+    /// The owner was asked.
+    GrantPendingUser "grant_pending_user",
+    /// Handshake again.
+    SessionExpired "session_expired",
+    /// The Host or Origin is not ours.
+    HostForbidden "host_forbidden",
+    /// No such id.
+    UnknownCapability "unknown_capability",
+    /// The owner hides it now.
+    CapabilityUnexposed "capability_unexposed",
+    /// The input, or the request, has not the asked shape.
+    SchemaValidationFailed "schema_validation_failed",
+    /// Too much, too fast.
+    RateLimited "rate_limited",
+    /// A local source is down.
+    SourceUnavailable "source_unavailable",
+    /// The capability's home is down.
+    CapabilityUnavailable "capability_unavailable",
+    /// The MCP server itself answered with an error.
+    McpToolError "mcp_tool_error",
+    /// The dispatch failed.
+    TransportError "transport_error",
+    /// A fault of the gateway.
+    InternalError "internal_error",
 }
 
 impl std::str::FromStr for Code {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        const ALL: [Code; 16] = [
-            Code::TokenExpired,
-            Code::TokenRevoked,
-            Code::GrantRequired,
-            Code::ApprovalRequired,
-            Code::GrantPendingUser,
-            Code::SessionExpired,
-            Code::HostForbidden,
-            Code::UnknownCapability,
-            Code::CapabilityUnexposed,
-            Code::SchemaValidationFailed,
-            Code::RateLimited,
-            Code::SourceUnavailable,
-            Code::CapabilityUnavailable,
-            Code::McpToolError,
-            Code::TransportError,
-            Code::InternalError,
-        ];
-        ALL.into_iter().find(|code| code.as_str() == text).ok_or(())
+        Self::ALL.iter().copied().find(|code| code.as_str() == text).ok_or(())
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::health::Health;
+use super::plain;
 use super::trust::{Provenance, Sensitivity, TrustWindow};
 use super::verb::VerbSet;
 use crate::ids::{CapabilityId, SourceId};
@@ -165,7 +166,7 @@ impl Definition {
         // What rides through verbatim is at least something that can be read, and so be digested.
         let io = self.io.iter().flat_map(|io| [&io.input, &io.output]).flatten();
         let mut raw = io.chain(&self.extras);
-        match raw.find(|raw| serde_json::from_str::<serde_json::Value>(raw.get()).is_err()) {
+        match raw.find(|raw| plain::read(raw.get().as_bytes()).is_err()) {
             Some(_) => {
                 Err("a part of it is JSON that can't be read: too deep, or no number".into())
             }

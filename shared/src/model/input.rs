@@ -1,12 +1,11 @@
 //! A call's input: the caller's own bytes, and what they mean, read once.
 
-use std::fmt;
 use std::sync::OnceLock;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
 
+use super::plain;
 use crate::secret::sha256;
 
 /// SHA-256 over the canonical JSON of something.
@@ -38,8 +37,7 @@ impl Input {
     /// What the bytes mean; `None` when that can't be said: they nest too deep, or an object has a
     /// member twice, of which another reader may take the other one.
     pub fn value(&self) -> Option<&Value> {
-        let read = || serde_json::from_str(self.raw.get()).ok().map(|Plain(value)| value);
-        self.value.get_or_init(read).as_ref()
+        self.value.get_or_init(|| plain::read(self.raw.get().as_bytes()).ok()).as_ref()
     }
 
     /// SHA-256 over the canonical form; `None` when there is no value, or it has no such form.
@@ -68,71 +66,6 @@ fn exact(value: &Value) -> bool {
         Value::Array(list) => list.iter().all(exact),
         Value::Object(members) => members.values().all(exact),
         Value::Null | Value::Bool(_) | Value::String(_) => true,
-    }
-}
-
-/// A value whose objects have each member once.
-struct Plain(Value);
-
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PlainVisitor).map(Self)
-    }
-}
-
-struct PlainVisitor;
-
-impl<'de> Visitor<'de> for PlainVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON whose objects have each member once")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Plain(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut map = Map::new();
-        while let Some((name, Plain(value))) = members.next_entry::<String, Plain>()? {
-            if map.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is there twice"));
-            }
-        }
-        Ok(Value::Object(map))
     }
 }
 

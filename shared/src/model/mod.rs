@@ -7,6 +7,7 @@ pub mod exposure;
 pub mod health;
 pub mod input;
 pub mod outcome;
+pub mod plain;
 pub mod scope;
 pub mod trust;
 pub mod verb;

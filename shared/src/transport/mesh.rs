@@ -19,6 +19,7 @@ use crate::admit::Permit;
 use crate::clock::Timestamp;
 use crate::model::denial::{Code, Denial};
 use crate::model::outcome::{Outcome, Output};
+use crate::model::plain;
 
 /// The most a home may add to a refusal, in bytes of JSON.
 const MAX_DETAIL: usize = 64 << 10;
@@ -118,7 +119,7 @@ struct Answer {
 struct AnswerError {
     code: String,
     message: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plain::maybe")]
     detail: Option<serde_json::Value>,
     #[serde(default)]
     unavailable_since: Option<Timestamp>,

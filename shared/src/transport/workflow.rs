@@ -26,6 +26,7 @@ use crate::invoke::Call;
 use crate::model::denial::{Code, Denial};
 use crate::model::input::Input;
 use crate::model::outcome::{Outcome, Output, Reply};
+use crate::model::plain;
 
 /// How many workflows may run within one another.
 pub const MAX_DEPTH: u8 = 4;
@@ -182,7 +183,7 @@ impl Workflow {
                 Feed::Step(index, pointer) => ran
                     .get(*index)
                     .and_then(|ran| raw(&ran.as_ref()?.reply))
-                    .and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok())
+                    .and_then(|raw| plain::read(raw.get().as_bytes()).ok())
                     .and_then(|value| value.pointer(pointer).cloned()),
             };
             let missing = || {

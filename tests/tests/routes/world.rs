@@ -19,6 +19,7 @@ pub(crate) enum Door {
     PatOrKey,
     Session,
     SessionAlsoInBody,
+    SessionOrKey,
     Token,
     TokenOrKey,
     TokenOrSession,
@@ -67,6 +68,10 @@ impl Door {
             Self::SessionAlsoInBody => {
                 [Place::SessionHeader, Place::Body].contains(&place) && kind == Kind::Session
             }
+            Self::SessionOrKey => {
+                let mine = [(Place::SessionHeader, Kind::Session), (Place::KeyHeader, Kind::Key)];
+                mine.contains(&(place, kind))
+            }
             // A token opens them for itself alone, and the one that is shown here is another.
             Self::Token => false,
             Self::TokenOrKey | Self::Key => (place, kind) == (Place::KeyHeader, Kind::Key),
@@ -83,7 +88,8 @@ impl Door {
             (Self::Nothing, _) => (200, ""),
             (Self::Code, Some((Place::Body, Kind::Code))) => (401, "code_consumed"),
             (Self::Code, _) => (400, "malformed"),
-            (Self::PatOrKey | Self::Session | Self::SessionAlsoInBody | Self::Key, _) => EXPIRED,
+            (Self::PatOrKey | Self::Session | Self::SessionAlsoInBody | Self::Key, _)
+            | (Self::SessionOrKey, _) => EXPIRED,
             (Self::Token, _) => NOT_LISTED,
             (Self::TokenOrKey, _) => NOT_YOURS,
             // A dead agent's token is a token, and its session is over.
@@ -194,6 +200,9 @@ impl World {
         let bundles = primary.get("bundles").await;
         let bundle = bundles["bundles"][0]["bundleId"].as_str().unwrap().to_owned();
         let pending = agent.pending("notes.file.write", "write").await;
+        let session = [("x-plexus-session", agent.session.as_str())];
+        let mine = primary.tell(Method::POST, "/extensions", &session, &manifest("mine")).await.1;
+        primary.approve(mine["pendingId"].as_str().unwrap(), None).await;
         let (asked, stage) = (0, stage);
         Self { stage, primary, ada, bob, gone, to_refresh, to_revoke, pending, bundle, asked }
     }
@@ -258,7 +267,7 @@ impl World {
             Door::Nothing => return (String::new(), row.body.clone()),
             Door::Code => (Place::Body, hand.code.as_str()),
             Door::PatOrKey => (Place::Bearer, hand.pat.as_str()),
-            Door::Session | Door::SessionAlsoInBody => {
+            Door::Session | Door::SessionAlsoInBody | Door::SessionOrKey => {
                 (Place::SessionHeader, hand.session.as_str())
             }
             Door::TokenOrSession => (Place::Bearer, hand.token.as_str()),
@@ -301,6 +310,10 @@ impl World {
             row("POST", "/grants/revoke", Door::TokenOrKey)
                 .body(json!({"jti": self.to_revoke["jti"]}))
                 .others(NOT_YOURS),
+            row("POST", "/extensions", Door::SessionAlsoInBody).body(manifest("yours")),
+            row("DELETE", "/extensions/{source}", Door::SessionOrKey)
+                .at("/extensions/mine")
+                .others((404, "unknown_capability")),
             // Last: it ends what the credential before it opened.
             row("POST", "/agents/enroll", Door::Code).body(json!({})),
         ]
@@ -309,13 +322,7 @@ impl World {
     /// In an order in which each of them succeeds: what is made before it is taken away.
     fn owners_rows(&self) -> Vec<Row> {
         let owner = |method, route: &'static str| row(method, route, Door::Key);
-        let manifest = json!({"manifest": {
-            "manifest": "plexus-extension/0.1", "source": "desk", "label": "Desk",
-            "transport": "workflow", "allowCrossSource": true,
-            "capabilities": [{"name": "note.look", "kind": "workflow", "label": "Look",
-                "describe": "Looks.", "grants": ["read"],
-                "members": [{"id": READ, "verbs": ["read"]}]}],
-        }});
+        let manifest = manifest("desk");
         let folder = json!({"id": "more", "kind": "workspace",
             "config": {"path": self.stage.path("notes")}});
         let pending = format!("/admin/api/pending/{}", self.pending);
@@ -365,6 +372,17 @@ impl World {
             owner("POST", "/admin/api/key/rotate"),
         ]
     }
+}
+
+/// An extension called `source`.
+fn manifest(source: &str) -> Value {
+    json!({"manifest": {
+        "manifest": "plexus-extension/0.1", "source": source, "label": "Desk",
+        "transport": "workflow", "allowCrossSource": true,
+        "capabilities": [{"name": "note.look", "kind": "workflow", "label": "Look",
+            "describe": "Looks.", "grants": ["read"],
+            "members": [{"id": READ, "verbs": ["read"]}]}],
+    }})
 }
 
 /// An agent that has used all it was given but the second code, with a token to list and read.

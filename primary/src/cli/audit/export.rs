@@ -51,7 +51,7 @@ pub(super) async fn run(args: &ExportArgs) -> Result<Answer, Failure> {
     };
     let (mut events, mut after) = (0, 0);
     loop {
-        let page: Page = client.get(&args.filters.path(PAGE, Some(("after", after)))).await?;
+        let page: Page = client.get_as(&args.filters.path(PAGE, Some(("after", after)))).await?;
         events += page.events.len();
         for event in &page.events {
             match writeln!(out, "{}", event.get()) {

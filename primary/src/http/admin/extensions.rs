@@ -64,13 +64,16 @@ pub async fn remove(
     Ok(axum::Json(json!({"ok": true, "source": source, "revision": revision})))
 }
 
-fn refused(error: ExtensionError) -> Failure {
+pub(super) fn refused(error: ExtensionError) -> Failure {
     match error {
         ExtensionError::Manifest(ref problems) => {
             let denial = Denial::new(Code::SchemaValidationFailed, error.to_string());
             Failure::new(denial.with_detail(json!({ "problems": problems })))
         }
-        ExtensionError::Taken(_) | ExtensionError::Collision(_) | ExtensionError::Reserved(_) => {
+        ExtensionError::Taken(_)
+        | ExtensionError::Collision(_)
+        | ExtensionError::Reserved(_)
+        | ExtensionError::Moved(_) => {
             refuse(StatusCode::CONFLICT, Code::SchemaValidationFailed, error)
         }
         ExtensionError::Unknown(_) => refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, error),

@@ -3,19 +3,21 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use plexus_shared::gate::constraint;
-use plexus_shared::ids::PendingId;
+use plexus_shared::ids::{AgentId, PendingId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::plain;
 use plexus_shared::model::trust::TrustWindow;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{fault, refuse};
+use crate::extensions::ApproveError;
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
 use crate::store::rows::{Ask, AskedExtension, AskedGrants, Matter, PendingRow, ShownExtension};
-use crate::trust::narration::PendingNarration;
+use crate::trust::narration::{PendingNarration, narrate_extension};
 use crate::trust::{Answer, AnswerError, Preview, show as told};
 
 /// Lists what waits, oldest first.
@@ -40,7 +42,7 @@ fn show(row: &PendingRow, told: &[PendingNarration], preview: &[Preview]) -> Val
     });
     match &row.matter {
         Matter::Grant(asked) => show_grants(&mut item, asked),
-        Matter::Register(asked) => show_extension(&mut item, asked),
+        Matter::Register(asked) => show_extension(&mut item, &row.agent, asked),
     }
     item
 }
@@ -64,7 +66,7 @@ fn show_grants(item: &mut Value, asked: &AskedGrants) {
     }
 }
 
-fn show_extension(item: &mut Value, asked: &AskedExtension) {
+fn show_extension(item: &mut Value, agent: &AgentId, asked: &AskedExtension) {
     item["scopes"] = json!([]);
     item["reasons"] = json!(["an extension that an agent registers always waits for the owner"]);
     item["register"] = json!({"source": asked.source, "manifestDigest": asked.digest});
@@ -77,9 +79,12 @@ fn show_extension(item: &mut Value, asked: &AskedExtension) {
         register["label"] = json!(preview.label);
         register["reach"] = json!(preview.reach);
         register["entries"] = json!(preview.entries);
+        let [summary, line] = narrate_extension(agent, preview);
+        register["summary"] = json!(summary);
+        register["notificationLine"] = json!(line);
         register["widens"] = json!(widens);
         register["problems"] = json!(problems);
-        register["manifest"] = serde_json::from_str(manifest).unwrap_or_default();
+        register["manifest"] = plain::read(manifest.as_bytes()).unwrap_or_default();
     }
 }
 
@@ -137,24 +142,43 @@ pub async fn answer(
         constraint::check(constraint)
             .map_err(|why| super::bad_request(format!("constraint: {why}")))?;
     }
-    let unknown = || refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, AnswerError::Unknown);
-    let id: PendingId = id.parse().map_err(|_| unknown())?;
+    let id: PendingId = id.parse().map_err(|_| not_taken(AnswerError::Unknown))?;
     let (answer, word) = match request.action {
         Action::Approve => (Answer::Approve(request.trust_window, request.constraint), "approve"),
         Action::Deny => (Answer::Deny(request.reason), "deny"),
     };
-    match services.trust.answer(&id, answer).await {
-        Ok(granted) => {
-            let catalog = services.core.registry.catalog();
-            let granted: Vec<_> = granted.iter().map(|grant| told(&catalog, grant)).collect();
-            Ok(axum::Json(json!({"ok": true, "action": word, "kind": "grant", "granted": granted})))
+    let kind = if services.trust.registers(&id) { "register" } else { "grant" };
+    let granted = match (kind, answer) {
+        ("register", Answer::Approve(window, constraint)) => {
+            as_shown(window.is_none() && constraint.is_none())?;
+            services.extensions.approve(&id).await.map(|()| Vec::new()).map_err(refused)?
         }
-        Err(AnswerError::Unknown) => Err(unknown()),
-        Err(error @ AnswerError::Settled(_)) => Err(conflict(&error, None)),
-        Err(ref error @ AnswerError::Changed { ref anew, .. }) => {
-            Err(conflict(error, anew.clone()))
-        }
-        Err(error @ AnswerError::Change(_)) => Err(fault(error)),
+        (_, answer) => services.trust.answer(&id, answer).await.map_err(not_taken)?,
+    };
+    let catalog = services.core.registry.catalog();
+    let granted: Vec<_> = granted.iter().map(|grant| told(&catalog, grant)).collect();
+    Ok(axum::Json(json!({"ok": true, "action": word, "kind": kind, "granted": granted})))
+}
+
+/// An extension is taken as it was shown, or not.
+fn as_shown(plain: bool) -> Result<(), Failure> {
+    let why = "an extension is approved as it is: it takes neither trustWindow nor constraint";
+    plain.then_some(()).ok_or_else(|| super::bad_request(why))
+}
+
+fn refused(error: ApproveError) -> Failure {
+    match error {
+        ApproveError::Answer(error) => not_taken(error),
+        ApproveError::Extension(error) => super::extensions::refused(error),
+    }
+}
+
+fn not_taken(error: AnswerError) -> Failure {
+    match error {
+        AnswerError::Unknown => refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, error),
+        AnswerError::Settled(_) => conflict(&error, None),
+        AnswerError::Changed { ref anew, .. } => conflict(&error, anew.clone()),
+        AnswerError::Change(_) => fault(error),
     }
 }
 

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::model::denial::Code;
+use plexus_shared::model::plain::Plain;
 use serde_json::{Value, json};
 
 use super::{bad_request, fault, refuse, unrecorded};
@@ -22,7 +23,7 @@ pub async fn show(State(services): State<Services>, _: Owner) -> axum::Json<Valu
 pub async fn replace(
     State(services): State<Services>,
     _: Owner,
-    Json(document): Json<Value>,
+    Json(Plain(document)): Json<Plain>,
 ) -> Result<axum::Json<Value>, Failure> {
     let after = Settings::parse(&document).map_err(bad_request)?;
     let _gate = services.settings_gate.lock().await;
@@ -61,7 +62,7 @@ pub async fn network(
 pub async fn set_network(
     State(services): State<Services>,
     _: Owner,
-    Json(document): Json<Value>,
+    Json(Plain(document)): Json<Plain>,
 ) -> Result<axum::Json<Value>, Failure> {
     let network = Network::parse(&document).map_err(bad_request)?;
     let _gate = services.settings_gate.lock().await;

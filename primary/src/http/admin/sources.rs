@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use plexus_shared::ids::SourceId;
 use plexus_shared::model::denial::Code;
+use plexus_shared::model::plain;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -26,6 +27,7 @@ pub struct AddRequest {
     kind: String,
     #[serde(default)]
     label: Option<String>,
+    #[serde(deserialize_with = "plain::member")]
     config: Value,
 }
 

@@ -9,6 +9,7 @@ use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{InvalidId, SessionId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::entry::CapabilityEntry;
+use plexus_shared::model::plain;
 use plexus_shared::source::registry::Catalog;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,7 +30,7 @@ const MAX_CLIENT: usize = 4096;
 struct Hello {
     #[serde(default)]
     connection_key: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "plain::member")]
     client: Value,
 }
 

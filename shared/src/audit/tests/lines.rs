@@ -120,3 +120,16 @@ proptest! {
         prop_assert!(!line.contains(&secret), "{line}");
     }
 }
+
+#[test]
+fn no_key_of_a_payload_means_anything_to_who_reads_the_line() {
+    // What serde_json's own `Value` unfolds when it reads it.
+    for inner in ["1", "not JSON", "{\\\"a\\\":1,\\\"a\\\":2}"] {
+        let payload = raw(&format!("{{\"$serde_json::private::RawValue\":\"{inner}\"}}"));
+        let detail = json!({"$serde_json::private::RawValue": inner});
+        let (line, head) = written(&full(&payload, "notes.file.read", &detail), None);
+        assert_eq!(check(line.as_bytes()).unwrap().head, head);
+        let event: Event = serde_json::from_str(&line).unwrap();
+        assert_eq!(serde_json_canonicalizer::to_string(&event).unwrap(), line);
+    }
+}

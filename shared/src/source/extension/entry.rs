@@ -9,6 +9,7 @@ use super::route;
 use crate::gate::schema::InputSchema;
 use crate::ids::CapabilityId;
 use crate::model::entry::{EntryKind, IoSchema, Member, SkillBody, SkillRef, TransportKind};
+use crate::model::plain;
 use crate::model::verb::VerbSet;
 
 /// The longest skill, in bytes.
@@ -40,7 +41,7 @@ pub(super) fn declared(
     let body = body(entry, kind, at, problems);
     let skills = skills(entry, at, known, problems);
     let input = io.as_ref().and_then(|io| io.input.as_deref());
-    let input: Option<Value> = input.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let input: Option<Value> = input.and_then(|raw| plain::read(raw.get().as_bytes()).ok());
     let run = match transport? {
         TransportKind::Skill => {
             if entry.contains_key("route") {
@@ -75,7 +76,7 @@ fn schema(io: Option<&IoSchema>, at: &str, problems: &mut Problems) {
     if let (_, Some(why)) = InputSchema::compile(io.input.as_deref()) {
         problems.at(format!("{at}/io/input"), why);
     }
-    let output = io.output.as_ref().map(|raw| serde_json::from_str::<Value>(raw.get()));
+    let output = io.output.as_ref().map(|raw| plain::read(raw.get().as_bytes()));
     if output.is_some_and(|read| !matches!(read, Ok(Value::Object(_) | Value::Bool(_)))) {
         problems.at(format!("{at}/io/output"), "it is not a JSON Schema");
     }
@@ -120,7 +121,7 @@ fn members(
         id: String,
         verbs: VerbSet,
     }
-    let list: Vec<Value> = problems.read(entry, at, "members", "a list").unwrap_or_default();
+    let list = problems.list(entry, at, "members");
     if (kind == EntryKind::Workflow) == list.is_empty() || list.len() > MAX_LIST {
         let why = "a workflow has 1 to 64 members, nothing else has any";
         problems.at(format!("{at}/members"), why);
@@ -192,7 +193,7 @@ fn skills(
 ) -> Vec<SkillRef> {
     let mut skills = Vec::new();
     for member in ["skills", "attachSkills"] {
-        let list: Vec<Value> = problems.read(entry, at, member, "a list").unwrap_or_default();
+        let list = problems.list(entry, at, member);
         if list.len() > MAX_LIST {
             problems.at(format!("{at}/{member}"), format!("it has more than {MAX_LIST} entries"));
         }

@@ -43,6 +43,30 @@ pub struct Manifest {
     pub allow_cross_source: bool,
 }
 
+impl Manifest {
+    /// What is wrong with its workflows' members in other sources, of which `verbs` tells what a call
+    /// of each needs.
+    pub fn check_members(&self, verbs: impl Fn(&str) -> Option<VerbSet>) -> Vec<Problem> {
+        let own = format!("{}.", self.source.slug());
+        let mut problems = Vec::new();
+        for (index, entry) in self.capabilities.iter().enumerate() {
+            for (at, member) in entry.members.iter().enumerate() {
+                if member.id.as_str().starts_with(&own) {
+                    continue;
+                }
+                let reason = match verbs(member.id.as_str()) {
+                    None => format!("there is no capability {}", member.id),
+                    Some(has) if has != member.verbs => format!("{} needs {has}", member.id),
+                    Some(_) => continue,
+                };
+                let pointer = format!("/capabilities/{index}/members/{at}");
+                problems.push(Problem { pointer, reason });
+            }
+        }
+        problems
+    }
+}
+
 /// One entry of a manifest.
 #[derive(Clone, Debug)]
 pub struct Declared {

@@ -22,7 +22,7 @@ pub use manifest::{Declared, MAX_CAPABILITIES, MAX_TEXT, Manifest, Problem, Run,
 pub use preview::{Preview, PreviewEntry};
 pub use reach::Reach;
 
-use crate::source::registry::{Catalog, Offer};
+use crate::source::registry::Offer;
 use crate::transport::Transport;
 use crate::transport::cli::Cli;
 use crate::transport::cli::environment::Host;
@@ -94,27 +94,5 @@ impl Extension {
             transport: transport.clone(),
         };
         entries.map(offer).collect()
-    }
-
-    /// What is wrong with its workflows' members in other sources, as they are now.
-    pub fn check_members(&self, catalog: &Catalog) -> Vec<Problem> {
-        let own = format!("{}.", self.manifest.source.slug());
-        let mut problems = Vec::new();
-        for (index, entry) in self.manifest.capabilities.iter().enumerate() {
-            for (at, member) in entry.members.iter().enumerate() {
-                if member.id.as_str().starts_with(&own) {
-                    continue;
-                }
-                let has = catalog.get(member.id.as_str()).map(|l| l.target.definition.grants);
-                let reason = match has {
-                    None => format!("there is no capability {}", member.id),
-                    Some(has) if has != member.verbs => format!("{} needs {has}", member.id),
-                    Some(_) => continue,
-                };
-                let pointer = format!("/capabilities/{index}/members/{at}");
-                problems.push(Problem { pointer, reason });
-            }
-        }
-        problems
     }
 }

@@ -10,6 +10,7 @@ use super::entry::declared;
 use super::manifest::{Declared, MAX_CAPABILITIES, MAX_TEXT, Manifest, Problem, SCHEMA};
 use crate::ids::{CapabilityId, SourceId};
 use crate::model::entry::{EntryKind, IoSchema, TransportKind};
+use crate::model::plain;
 use crate::model::verb::VerbSet;
 use crate::transport::cli::{binary, environment};
 use crate::transport::secrets;
@@ -45,6 +46,23 @@ impl Problems {
             self.at(format!("{at}/{name}"), format!("it is not {what}"));
         }
         read.ok()
+    }
+
+    /// The member `name`, a list; none when it is not there.
+    pub(super) fn list<'a>(
+        &mut self,
+        object: &'a Map<String, Value>,
+        at: &str,
+        name: &str,
+    ) -> &'a [Value] {
+        match object.get(name) {
+            None => &[],
+            Some(Value::Array(list)) => list,
+            Some(_) => {
+                self.at(format!("{at}/{name}"), "it is not a list");
+                &[]
+            }
+        }
     }
 
     /// The member `name`, a list of at most [`MAX_LIST`] texts.
@@ -113,7 +131,7 @@ fn read(text: &str, problems: &mut Problems) -> Option<Manifest> {
         problems.at("", format!("it has more than {MAX_TEXT} bytes"));
         return None;
     }
-    let root = match serde_json::from_str::<Value>(text) {
+    let root = match plain::read(text.as_bytes()) {
         Ok(Value::Object(root)) => root,
         Ok(_) => {
             problems.at("", "a manifest is an object");
@@ -237,7 +255,7 @@ fn declared_secrets(root: &Map<String, Value>, problems: &mut Problems) -> Vec<(
         #[serde(default)]
         r#as: Option<String>,
     }
-    let list: Vec<Value> = problems.read(root, "", "secrets", "a list").unwrap_or_default();
+    let list = problems.list(root, "", "secrets");
     let mut secrets: Vec<(String, String)> = Vec::new();
     for (index, secret) in list.iter().take(MAX_LIST).enumerate() {
         let at = format!("/secrets/{index}");

@@ -130,7 +130,7 @@ pub(super) fn workflow(
     if !route.contains_key("steps") {
         return Run::Workflow { steps: in_order(), parallel };
     }
-    let list: Vec<Value> = problems.read(route, &at, "steps", "a list").unwrap_or_default();
+    let list = problems.list(route, &at, "steps");
     if !(1..=MAX_STEPS).contains(&list.len()) {
         problems.at(format!("{at}/steps"), format!("there are 1 to {MAX_STEPS} steps"));
     }
