@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use plexus_shared::transport::http::Method;
+use plexus_shared::transport::http::{Ask, Method};
 use plexus_tests::shell::Shell;
-use plexus_tests::{PATIENCE, Primary, Stage};
+use plexus_tests::{PATIENCE, Primary, Stage, body};
 use serde_json::{Value, json};
 
 const READ: &str = "notes.file.read";
@@ -96,6 +96,40 @@ async fn a_window_is_told_as_the_gateway_gave_it() {
     let (_, said) = shell.json(&format!("approve {end} --for 7d")).await;
     let hours = json!({"kind": "custom", "ms": 7_200_000});
     assert_eq!((&said["pendingId"], &said["granted"][0]["trustWindow"]), (&json!(item), &hours));
+}
+
+#[tokio::test]
+async fn a_source_that_an_agent_brings_is_shown_by_what_it_reaches() {
+    let (stage, _primary, ada) = Stage::with_ada().await;
+    let mut shell = Shell::on(&stage);
+    let manifest = json!({
+        "manifest": "plexus-extension/0.1", "source": "say", "label": "Say\u{2066}", "transport": "cli",
+        "binaries": ["printf"], "secrets": [{"name": "say-token", "attach": "env", "as": "SAY_TOKEN"}],
+        "capabilities": [{"name": "word.say", "kind": "capability", "label": "Say",
+            "describe": "Says a word.", "grants": ["write"],
+            "route": {"bin": "printf", "argv": ["--", "said %s", "{word}"], "secrets": ["say-token"]}}],
+    });
+    let request = json!({ "manifest": manifest });
+    let ask = Ask::with_body(Method::POST, "/extensions", &request);
+    let asked = body(&ada.send(ask.header("x-plexus-session", &ada.session)).await);
+    assert!(asked["pendingId"].is_string(), "{asked}");
+    let item = waits(&asked);
+    let shown = shell.done("pending").await;
+    for told in [
+        "ada    add the source say",
+        "binaries   printf",
+        "commands   printf -- said %s {word}",
+        "say-token as SAY_TOKEN",
+        "capability say.word.say [write] over cli: Say",
+        "has the whole manifest (SHA-256 ",
+    ] {
+        assert!(shown.contains(told), "{told} in {shown}");
+    }
+    let (_, document) = shell.json("pending").await;
+    assert_eq!(document["pending"][0]["register"]["manifest"], manifest);
+    let said = shell.done(&format!("approve {item}")).await;
+    assert!(said.contains("ada may add the source say"), "{said}");
+    assert!(shell.done("extensions list").await.contains("extension"), "someone else's class");
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ type Reach = BTreeMap<String, Vec<String>>;
 
 /// What a manifest brings and reaches.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Brought {
     source: String,
     #[serde(default)]
@@ -65,6 +66,8 @@ pub(super) struct Brought {
     widens: bool,
     #[serde(default)]
     problems: Vec<Problem>,
+    #[serde(default)]
+    manifest_digest: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +102,9 @@ impl Brought {
             format!("  {kind:<10} {id} [{grants}] over {transport}: {}", visible(label))
         }));
         lines.extend(self.problems.iter().map(|problem| format!("  can't be used yet: {problem}")));
+        lines.extend(self.manifest_digest.as_ref().map(|digest| {
+            format!("  `plexus pending --json` has the whole manifest (SHA-256 {digest})")
+        }));
         lines
     }
 }

@@ -197,7 +197,8 @@ impl Item {
     /// What it asks for, each in a few words.
     pub(super) fn wants(&self) -> Vec<String> {
         let scopes = self.preview.grants.iter().map(|yes| format!("{} {}", yes.verbs, yes.id));
-        let source = self.register.as_ref().map(|brought| format!("add {}", brought.source()));
+        let source =
+            self.register.as_ref().map(|brought| format!("add the source {}", brought.source()));
         scopes.chain(source).collect()
     }
 }
