@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Runs the commands of docs/QUICKSTART.md: every ```sh block, in order, in one shell. The document
-# says what it expects in the commands themselves, so the first surprise fails, with its line.
+# Runs the commands of docs/QUICKSTART.md, or of the document that is named: every ```sh block, in order,
+# in one shell. The document says what it expects in the commands themselves, so the first surprise
+# fails, with its line.
 #
 # PLEXUS_BIN_DIR is where the programs are; target/debug by default.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-doc=docs/QUICKSTART.md
+doc=${1:-docs/QUICKSTART.md}
 
 for program in curl jq; do
   command -v "$program" > /dev/null || {
