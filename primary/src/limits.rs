@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::AgentId;
 
 use crate::settings::RateLimits;
 
@@ -199,41 +198,50 @@ impl Ration {
     }
 }
 
-/// Calls under way, by agent.
-#[derive(Clone, Debug, Default)]
-pub struct Places(Arc<Mutex<HashMap<AgentId, u64>>>);
+/// Calls under way, by who makes them.
+#[derive(Clone, Debug)]
+pub struct Places<K: Eq + Hash>(Arc<Mutex<HashMap<K, u64>>>);
 
 /// A call's place; given back on drop.
 #[derive(Debug)]
 #[must_use = "the place is free again as soon as this is dropped"]
-pub struct Place {
-    agent: AgentId,
-    places: Places,
+pub struct Place<K: Eq + Hash> {
+    who: K,
+    places: Places<K>,
 }
 
-impl Places {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, u64>> {
+impl<K: Eq + Hash> Default for Places<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Eq + Hash> Places<K> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a call of `agent`, when it has fewer than `most` under way.
-    pub fn take(&self, agent: &AgentId, most: u64) -> Option<Place> {
+    /// A place for a call of `who`, when it has fewer than `most` under way.
+    pub fn take(&self, who: &K, most: u64) -> Option<Place<K>>
+    where
+        K: Clone,
+    {
         let mut under_way = self.lock();
-        let mine = under_way.get(agent).copied().unwrap_or(0);
+        let mine = under_way.get(who).copied().unwrap_or(0);
         (mine < most).then(|| {
-            under_way.insert(agent.clone(), mine + 1);
-            Place { agent: agent.clone(), places: self.clone() }
+            under_way.insert(who.clone(), mine + 1);
+            Place { who: who.clone(), places: Self(Arc::clone(&self.0)) }
         })
     }
 }
 
-impl Drop for Place {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut under_way = self.places.lock();
-        match under_way.get_mut(&self.agent) {
+        match under_way.get_mut(&self.who) {
             Some(mine) if *mine > 1 => *mine -= 1,
             _ => {
-                under_way.remove(&self.agent);
+                under_way.remove(&self.who);
             }
         }
     }
@@ -323,11 +331,10 @@ mod tests {
     #[test]
     fn places_are_given_back() {
         let places = Places::default();
-        let agent: AgentId = "ada".parse().unwrap();
-        let held: Vec<_> = (0..3).filter_map(|_| places.take(&agent, 2)).collect();
+        let held: Vec<_> = (0..3).filter_map(|_| places.take(&"ada", 2)).collect();
         assert_eq!(held.len(), 2);
         drop(held);
-        assert!(places.take(&agent, 2).is_some());
+        assert!(places.take(&"ada", 2).is_some());
         assert!(places.lock().is_empty());
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use plexus_shared::transport::http::{Ask, Method};
 use plexus_tests::raw::raw;
+use plexus_tests::wire::{Request, Wire};
 use plexus_tests::{PATIENCE, Primary, Stage, all, body};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -119,6 +120,82 @@ async fn an_agents_calls_under_way_are_bounded() {
     }
     assert!(crowded > 0, "eight at once never met");
     assert_eq!(ada.invoke(&token, "notes.file.read", &input).await.0, 200, "places come back");
+}
+
+/// The head of a call with `token` whose body has `length` bytes.
+fn call_head(primary: &Primary, token: &str, length: usize) -> String {
+    let host = primary.url.strip_prefix("http://").unwrap();
+    format!(
+        "POST /invoke HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_has_its_place_while_its_body_comes_and_until_its_answer_is_taken() {
+    let (stage, primary, ada) = Stage::with_ada().await;
+    std::fs::write(stage.path("notes/big.txt"), "x".repeat(8 << 20)).unwrap();
+    let token = ada.token("notes.file.read").await;
+    let small = json!({"path": "big.txt", "length": 1});
+    let one = json!({"concurrentCalls": 1, "requestsPerSecond": 100_000, "burst": 1_000_000});
+    let settings = json!({ "rateLimits": one });
+    assert_eq!(primary.owner(Method::PUT, "settings", Some(&settings)).await.status, 200);
+    let busy = async |expected: u16| {
+        let again =
+            async { while ada.invoke(&token, "notes.file.read", &small).await.0 != expected {} };
+        tokio::time::timeout(PATIENCE, again).await.expect("a place is taken, or given back");
+    };
+    let mut coming = Wire::connect(&primary.url);
+    coming.send(call_head(&primary, &token, 1000).as_bytes());
+    busy(429).await;
+    drop(coming);
+    busy(200).await;
+
+    let input = json!({"path": "big.txt", "length": 8 << 20});
+    let call = json!({"id": "notes.file.read", "input": input}).to_string();
+    let mut unread = Wire::connect(&primary.url);
+    unread.send(format!("{}{call}", call_head(&primary, &token, call.len())).as_bytes());
+    let answered =
+        async { while rows(&primary, "invoke").await[0]["input"]["length"] != 8 << 20 {} };
+    tokio::time::timeout(PATIENCE, answered).await.expect("it is answered");
+    assert_eq!(ada.invoke(&token, "notes.file.read", &small).await.0, 429, "and not taken");
+    let (status, answer) = unread.answer();
+    assert_eq!((status, &answer["ok"]), (200, &json!(true)));
+    busy(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_of_strangers_are_few_at_a_time() {
+    let (_stage, primary, ada) = Stage::with_ada().await;
+    let host = primary.url.strip_prefix("http://").unwrap();
+    let head = format!(
+        "POST /agents/enroll HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Content-Length: 200000\r\n\r\n"
+    );
+    let coming: Vec<_> = (0..32)
+        .map(|_| {
+            let mut wire = Wire::connect(&primary.url);
+            wire.send(head.as_bytes());
+            wire.send(&[b' '; 100_000]);
+            wire
+        })
+        .collect();
+    let enroll = |length: usize| {
+        let request =
+            Request::new(&primary.url, "POST /agents/enroll", &[], &json!(" ".repeat(length)));
+        Wire::connect(&primary.url).exchange(&request).0
+    };
+    let crowded = async {
+        while enroll(100_000) != 429 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, crowded).await.expect("there is an end to it");
+    assert_eq!(enroll(1000), 400, "a small one is read");
+    ada.token("notes.file.read").await;
+    let order = json!({"agentId": "bob", "label": "x".repeat(100_000), "capabilities": []});
+    assert_ne!(primary.try_post("agents/connect", &order).await.status, 429, "the owner has room");
+    drop(coming);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,14 +7,15 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::secret::{Credential, CredentialKind};
 use serde::de::DeserializeOwned;
 
 use super::Services;
 use super::error::Failure;
-use super::limits::Peer;
+use super::limits::{Asker, Limits, Peer};
 use crate::limits::Door;
 use crate::trust::sessions::Session;
 
@@ -30,30 +31,66 @@ pub const SESSION_HEADER: &str = "x-plexus-session";
 /// The header that carries the owner's key.
 pub const KEY_HEADER: &str = "x-plexus-connection-key";
 
+/// Bodies beyond this are large, in bytes.
+const SMALL_BODY: usize = 64 << 10;
+
+/// What is held while a body is.
+pub enum Room<'a> {
+    /// The call it belongs to has a place.
+    Taken,
+    /// A large one takes one of these.
+    Of(&'a Limits),
+}
+
 /// Reads a JSON body of at most `limit` bytes.
 ///
 /// # Errors
-/// 415 for another content type, 413 beyond the limit, 408 when it takes too long, 400 when it breaks
-/// off.
-pub async fn read_json(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
+/// 415 for another content type, 413 beyond the limit, 429 for a large one when there is no room, 408
+/// when it takes too long, 400 when it breaks off.
+pub async fn read_json(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    room: Room<'_>,
+) -> Result<Bytes, Failure> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
         let message = "send the body as Content-Type: application/json";
         return Err(Failure::malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let read = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, limit).collect()).await;
-    match read {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            let message = format!("the body may have at most {limit} bytes");
-            Err(Failure::malformed(StatusCode::PAYLOAD_TOO_LARGE, message))
-        }
-        Ok(Err(_)) => Err(Failure::malformed(StatusCode::BAD_REQUEST, "the body broke off")),
-        Err(_) => {
-            Err(Failure::malformed(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"))
-        }
+    let read = collect(body, limit, room);
+    tokio::time::timeout(BODY_DEADLINE, read).await.unwrap_or_else(|_| {
+        Err(Failure::malformed(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive"))
+    })
+}
+
+async fn collect(mut body: Body, limit: usize, room: Room<'_>) -> Result<Bytes, Failure> {
+    let too_large = || {
+        let message = format!("the body may have at most {limit} bytes");
+        Failure::malformed(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let broken = |_| Failure::malformed(StatusCode::BAD_REQUEST, "the body broke off");
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Err(too_large());
     }
+    let (mut read, mut taken) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        let length = read.len() + data.len();
+        if length > limit {
+            return Err(too_large());
+        }
+        if length > SMALL_BODY
+            && taken.is_none()
+            && let Room::Of(limits) = room
+        {
+            taken = Some(limits.room()?);
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok(read.into())
 }
 
 /// A JSON body of an ordinary request.
@@ -62,9 +99,14 @@ pub struct Json<T>(pub T);
 impl<T: DeserializeOwned> FromRequest<Services> for Json<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, _: &Services) -> Result<Self, Failure> {
+    async fn from_request(request: Request, services: &Services) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let bytes = read_json(&parts.headers, body, MAX_BODY).await?;
+        // The owner is never short of room.
+        let room = match is_owner(services, &parts.headers) {
+            true => Room::Taken,
+            false => Room::Of(&services.limits),
+        };
+        let bytes = read_json(&parts.headers, body, MAX_BODY, room).await?;
         let value = serde_json::from_slice(&bytes);
         value.map(Json).map_err(|error| {
             let message = format!("the body has not the asked shape: {error}");
@@ -91,7 +133,7 @@ impl FromRequestParts<Services> for Session {
 
     async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Failure> {
         let session = services.trust.session(session_header(&parts.headers))?;
-        services.limits.request(&services.core, &session.agent, true)?;
+        services.limits.request(&services.core, &Asker::live(&session.agent))?;
         Ok(session)
     }
 }

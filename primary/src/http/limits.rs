@@ -1,27 +1,40 @@
 //! The limits as the routes meet them: who is told to come back later, and when.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::ids::AgentId;
 use plexus_shared::model::denial::{Code, Denial};
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Failure;
 use crate::core::Core;
 use crate::limits::{Door, Failures, Place, Places, Rates, Ration};
 
+/// The most large bodies at once of those who have no place.
+const MAX_LARGE_BODIES: usize = 32;
+
 /// Where a request came from; put on each by the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// Whose requests a token bucket counts. What a dead token asks for is not its agent's doing.
+/// Whose requests and calls are counted. What a dead token asks for is not its agent's doing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Asker {
-    agent: AgentId,
-    live: bool,
+pub struct Asker {
+    /// Who, by what it shows.
+    pub agent: AgentId,
+    /// Whether what it shows is good now.
+    pub live: bool,
+}
+
+impl Asker {
+    /// Whoever shows what is good now.
+    pub fn live(agent: &AgentId) -> Self {
+        Self { agent: agent.clone(), live: true }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -33,10 +46,19 @@ struct Counts {
 }
 
 /// What every route counts against.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limits {
     counts: Mutex<Counts>,
-    places: Places,
+    places: Places<Asker>,
+    /// For large bodies that come without a place of their own.
+    bodies: Arc<Semaphore>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let bodies = Arc::new(Semaphore::new(MAX_LARGE_BODIES));
+        Self { counts: Mutex::default(), places: Places::default(), bodies }
+    }
 }
 
 impl Limits {
@@ -64,29 +86,40 @@ impl Limits {
         wait.map(|wait| too_much(message, wait))
     }
 
-    /// Takes one request of `agent`; `live` when what it shows is good now.
+    /// Takes one request of `asker`.
     ///
     /// # Errors
     /// 429, with the time to wait.
-    pub fn request(&self, core: &Core, agent: &AgentId, live: bool) -> Result<(), Failure> {
+    pub fn request(&self, core: &Core, asker: &Asker) -> Result<(), Failure> {
         let limits = core.settings.now().rate_limits;
-        let asker = Asker { agent: agent.clone(), live };
-        let taken = self.lock().rates.take(&asker, &limits, core.now());
+        let taken = self.lock().rates.take(asker, &limits, core.now());
         taken.map_err(|wait| {
-            self.limited(core, agent, "requests");
+            self.limited(core, &asker.agent, "requests");
             too_much("too many requests; slow down, and wait as long as Retry-After says", wait)
         })
     }
 
-    /// A place for a call of `agent`.
+    /// A place for a call of `asker`: held from before its body is read until its answer is sent, so
+    /// that what one agent makes this gateway hold is bounded on either side of the call.
     ///
     /// # Errors
     /// 429 when it has as many under way as it may.
-    pub fn place(&self, core: &Core, agent: &AgentId) -> Result<Place, Failure> {
+    pub fn place(&self, core: &Core, asker: &Asker) -> Result<Place<Asker>, Failure> {
         let most = core.settings.now().rate_limits.concurrent_calls;
-        self.places.take(agent, most).ok_or_else(|| {
-            self.limited(core, agent, "calls");
+        self.places.take(asker, most).ok_or_else(|| {
+            self.limited(core, &asker.agent, "calls");
             let message = format!("{most} calls of this agent are under way; let one end first");
+            too_much(message, Duration::from_secs(1))
+        })
+    }
+
+    /// Room for a large body of whoever has no place.
+    ///
+    /// # Errors
+    /// 429 when there is none.
+    pub fn room(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.bodies.clone().try_acquire_owned().map_err(|_| {
+            let message = "too many large bodies come in at once; send a smaller one, or come back";
             too_much(message, Duration::from_secs(1))
         })
     }

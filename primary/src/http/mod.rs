@@ -9,6 +9,7 @@ pub mod error;
 pub mod events;
 pub mod extract;
 pub mod guard;
+pub mod held;
 pub mod limits;
 pub mod page;
 pub mod patient;

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::http::Services;
 use crate::http::error::{Failure, Framing};
-use crate::http::extract::{MAX_BODY, read_json};
+use crate::http::extract::{MAX_BODY, Room, read_json};
 use crate::http::limits::Peer;
 use crate::limits::Door;
 use crate::trust::EnrollError;
@@ -27,7 +27,8 @@ pub async fn redeem(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let bytes = read_json(&headers, body, MAX_BODY)
+    let room = Room::Of(&services.limits);
+    let bytes = read_json(&headers, body, MAX_BODY, room)
         .await
         .map_err(|failure| failure.framed(Framing::Enroll))?;
     let Ok(Redeem { code }) = serde_json::from_slice(&bytes) else {

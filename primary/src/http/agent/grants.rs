@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::http::error::Failure;
 use crate::http::extract::session_header;
+use crate::http::limits::Asker;
 use crate::http::{Services, extract};
 use crate::store::rows::{AskedBundle, ContextRef};
 use crate::trust::narration::{MAX_PURPOSE, plain};
@@ -72,7 +73,7 @@ pub async fn request(
 ) -> Result<Response, Failure> {
     let named = session_header(&headers).or(body.session_id.as_deref());
     let session = services.trust.session(named)?;
-    services.limits.request(&services.core, &session.agent, true)?;
+    services.limits.request(&services.core, &Asker::live(&session.agent))?;
     let bad = |message: String| Failure::malformed(StatusCode::BAD_REQUEST, message);
     if body.grants.is_empty() || body.grants.len() > MAX_ASKED {
         return Err(bad(format!("name 1 to {MAX_ASKED} capabilities in \"grants\"")));

@@ -17,8 +17,8 @@ use serde_json::Value;
 use super::well_known::gateway;
 use crate::http::Services;
 use crate::http::error::Failure;
-use crate::http::extract::{MAX_BODY, bearer, is_key, read_json};
-use crate::http::limits::Peer;
+use crate::http::extract::{MAX_BODY, Room, bearer, is_key, read_json};
+use crate::http::limits::{Asker, Peer};
 use crate::limits::Door;
 use crate::trust::sessions::Session;
 
@@ -59,9 +59,9 @@ pub async fn open(
         None => None,
     };
     if let Some(agent) = &agent {
-        services.limits.request(&services.core, agent, true)?;
+        services.limits.request(&services.core, &Asker::live(agent))?;
     }
-    let hello = read_hello(&headers, body).await?;
+    let hello = read_hello(&headers, body, Room::Of(&services.limits)).await?;
     let key = hello.connection_key.as_deref();
     let session = match (agent, key) {
         (Some(agent), _) => services.trust.handshake(agent, hello.client)?,
@@ -99,11 +99,11 @@ pub async fn open(
 }
 
 /// What the body says: what the client says of itself, never more than a note, and the owner's key.
-async fn read_hello(headers: &HeaderMap, body: Body) -> Result<Hello, Failure> {
+async fn read_hello(headers: &HeaderMap, body: Body, room: Room<'_>) -> Result<Hello, Failure> {
     if !headers.contains_key(header::CONTENT_TYPE) {
         return Ok(Hello::default());
     }
-    let bytes = read_json(headers, body, MAX_BODY).await?;
+    let bytes = read_json(headers, body, MAX_BODY, room).await?;
     if bytes.is_empty() {
         return Ok(Hello::default());
     }

@@ -16,7 +16,9 @@ use serde_json::value::RawValue;
 
 use crate::http::Services;
 use crate::http::error::{Failure, Framing, Invoked};
-use crate::http::extract::{MAX_BODY, MAX_INVOKE_BODY, bearer, read_json, session_header};
+use crate::http::extract::{MAX_BODY, MAX_INVOKE_BODY, Room, bearer, read_json, session_header};
+use crate::http::held::Held;
+use crate::http::limits::Asker;
 
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 200;
@@ -45,20 +47,23 @@ pub async fn call(
     let caller = match (&token, &session) {
         (Some(Ok(token)), _) => {
             let live = services.trust.sessions().check(token, services.core.now()).is_ok();
-            Some((token.agent().clone(), live))
+            Some(Asker { agent: token.agent().clone(), live })
         }
-        (None, Some(Ok(session))) => Some((session.agent.clone(), true)),
+        (None, Some(Ok(session))) => Some(Asker::live(&session.agent)),
         _ => None,
     };
-    if let Some((agent, live)) = &caller {
-        services.limits.request(&services.core, agent, *live).map_err(framed)?;
-    }
+    let place = match &caller {
+        Some(caller) => {
+            services.limits.request(&services.core, caller).map_err(framed)?;
+            Some(services.limits.place(&services.core, caller).map_err(framed)?)
+        }
+        None => None,
+    };
+    let room = if place.is_some() { Room::Taken } else { Room::Of(&services.limits) };
     // Only who has a token of ours may make this gateway hold a large body.
     let limit = if matches!(token, Some(Ok(_))) { MAX_INVOKE_BODY } else { MAX_BODY };
-    let bytes = read_json(&headers, body, limit).await.map_err(framed)?;
+    let bytes = read_json(&headers, body, limit, room).await.map_err(framed)?;
     let request = read(&bytes).map_err(framed)?;
-    let place = caller.map(|(agent, _)| services.limits.place(&services.core, &agent));
-    let _place = place.transpose().map_err(framed)?;
     let call = Call {
         id: request.id,
         input: request.input.map_or_else(Input::none, Input::new),
@@ -82,7 +87,7 @@ pub async fn call(
     if let Err(denial) = &mut reply.outcome {
         denial.links = links(&services, denial);
     }
-    Ok(Invoked(reply).into_response())
+    Ok(Invoked(reply).into_response().map(|body| Body::new(Held::new(body, place))))
 }
 
 /// A call that came without a word of ours.
