@@ -19,6 +19,7 @@ use plexus_shared::failpoint::{Point, pass};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 use tokio::sync::watch;
 
+use super::attempts::Attempts;
 use super::audit_query::{Filter, capabilities};
 use super::{make_private, remove};
 
@@ -198,6 +199,7 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) {
+        let mut attempts = Attempts::default();
         loop {
             let order = *self.ordered.borrow_and_update();
             if order == Order::Stop {
@@ -205,17 +207,13 @@ impl Follower {
             }
             if let Err(error) = self.follow(order == Order::Rebuild).await {
                 tracing::warn!(%error, "the audit index is made anew");
-                self.indexed.send_replace(None);
-                if self.remake_fails() {
+                let stood = self.indexed.send_replace(None).is_some();
+                let is_gone = remove(&self.path).is_ok();
+                if attempts.must_rest_after(stood) || !is_gone {
                     self.rest().await;
                 }
             }
         }
-    }
-
-    /// Whether the file can't even be removed.
-    fn remake_fails(&self) -> bool {
-        remove(&self.path).is_err()
     }
 
     async fn rest(&mut self) {

@@ -202,3 +202,14 @@ async fn eight_threads_record_while_what_they_recorded_is_found() {
     let filter = Filter { capability: some("a.b.c7-199"), ..Filter::default() };
     assert_eq!(seqs(&index, &filter).len(), 1);
 }
+
+#[tokio::test]
+async fn no_text_that_is_searched_for_ends_the_index() {
+    let bench = Bench::new();
+    bench.two_days();
+    let index = bench.index().await;
+    for text in ["a\0b", "\"", "\"\"", "* NEAR(", "word1\0", "-word1 OR", "^word1", "{a b}: c"] {
+        let filter = Filter { text: some(text), ..Filter::default() };
+        assert!(index.find(&filter, 10).is_ok(), "{text:?}");
+    }
+}

@@ -118,7 +118,8 @@ impl Filter {
 /// The words of `text`, each as a phrase that begins so: nothing in it is an operator.
 fn phrases(text: &str) -> String {
     let searchable = |word: &&str| word.chars().any(char::is_alphanumeric);
-    let words = text.split_whitespace().filter(searchable);
+    // SQLite takes a NUL for the end of the whole search.
+    let words = text.split(|c: char| c.is_whitespace() || c == '\0').filter(searchable);
     let quoted: Vec<_> = words.map(|word| format!("\"{}\" *", word.replace('"', "\"\""))).collect();
     quoted.join(" ")
 }

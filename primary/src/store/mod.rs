@@ -4,6 +4,7 @@
 //! this is the truth that survives. A change is a list of [`Change`]s committed as one transaction; its
 //! caller goes on when the commit is on disk. No call of an agent waits here.
 
+mod attempts;
 pub mod audit_index;
 pub mod audit_query;
 mod read;
