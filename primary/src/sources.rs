@@ -127,15 +127,20 @@ impl Sources {
                 None
             }
         };
-        let refused = workspace.as_ref().map(|workspace| {
-            let offers = offers(workspace);
-            let class = Provenance::Managed;
-            let health = health.clone();
-            let group = Group { class, shown_by_default: true, health, offers };
-            self.core.registry.put(&source_group(&row.id), group)
-        });
-        self.list().push(Running { row, health, workspace });
-        refused.unwrap_or_default()
+        let running = Running { row, health, workspace };
+        let refused = self.show(&running);
+        self.list().push(running);
+        refused
+    }
+
+    /// Shows what a source offers.
+    fn show(&self, running: &Running) -> Vec<Refused> {
+        let Running { row, health, workspace } = running;
+        let Some(workspace) = workspace else { return Vec::new() };
+        let (class, health) = (Provenance::Managed, health.clone());
+        let offers = offers(workspace);
+        let group = Group { class, shown_by_default: true, health, offers };
+        self.core.registry.put(&source_group(&row.id), group)
     }
 
     fn list(&self) -> std::sync::MutexGuard<'_, Vec<Running>> {
@@ -159,8 +164,11 @@ impl Sources {
             return Err(SourceError::Collision(Refused { id: taken.id.to_string(), reason }));
         }
         let ids: Vec<_> = definitions.into_iter().map(|definition| definition.id).collect();
-        self.record(EventType::SourceInstall, &row, "add")?;
-        self.core.store.commit(vec![Change::PutSource(row.clone())]).await?;
+        let record = self.record(EventType::SourceInstall, &row, "add")?;
+        if let Err(error) = self.core.store.commit(vec![Change::PutSource(row.clone())]).await {
+            self.note_failure(record);
+            return Err(error.into());
+        }
         self.run(row, Ok(workspace));
         Ok(ids)
     }
@@ -174,10 +182,17 @@ impl Sources {
         let _gate = self.gate.lock().await;
         let known = self.list().iter().find(|running| running.row.id == *id).map(|r| r.row.clone());
         let row = known.ok_or_else(|| SourceError::Unknown(id.clone()))?;
-        self.record(EventType::SourceChange, &row, "remove")?;
+        let record = self.record(EventType::SourceChange, &row, "remove")?;
+        // Before its grants: nothing of it can be granted any more.
         self.core.registry.remove(&source_group(id));
         let prefix = format!("{}.", id.slug());
-        trust.forget(&prefix, vec![Change::DropSource(id.clone())]).await?;
+        if let Err(error) = trust.forget(&prefix, vec![Change::DropSource(id.clone())]).await {
+            self.list().iter().filter(|running| running.row.id == *id).for_each(|running| {
+                self.show(running);
+            });
+            self.note_failure(record);
+            return Err(error.into());
+        }
         self.list().retain(|running| running.row.id != *id);
         Ok(())
     }
@@ -187,11 +202,18 @@ impl Sources {
         event: EventType,
         row: &SourceRow,
         action: &str,
-    ) -> Result<(), AuditUnavailable> {
+    ) -> Result<Record, AuditUnavailable> {
         let detail =
             json!({"source": row.id, "kind": row.kind, "action": action, "config": row.config});
         let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
-        self.core.audit.append(record).map(|_| ())
+        self.core.audit.append(record.clone()).map(|_| record)
+    }
+
+    /// What was recorded as done was not: the log says that too.
+    fn note_failure(&self, record: Record) {
+        let failed = record.outcome(RecordOutcome::Error).detail(&json!({"phase": "failed"}));
+        // It was not done either way.
+        let _ = self.core.audit.append(failed);
     }
 
     /// Looks at every source once and shows what it finds.
@@ -267,4 +289,71 @@ fn offers(workspace: &Workspace) -> Vec<Offer> {
         Some(Offer { definition, transport })
     };
     workspace.definitions().into_iter().filter_map(offer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use plexus_shared::admit::token::TokenKeys;
+    use plexus_shared::audit::{AuditLog, Tier, tail};
+    use plexus_shared::clock::SystemClock;
+    use plexus_shared::model::exposure::ExposureRules;
+    use plexus_shared::source::registry::Registry;
+    use plexus_shared::state_dir::StateDir;
+
+    use super::*;
+    use crate::events::Events;
+    use crate::settings::InForce;
+    use crate::store::Store;
+    use crate::trust::ledger::Ledger;
+    use crate::trust::sessions::Sessions as Stays;
+
+    fn ground(state: &StateDir) -> (Core, Trust) {
+        let (store, mut kept) = Store::open(&state.join("state.db")).unwrap();
+        let (clock, stays) = (Arc::new(SystemClock), Arc::new(Stays::default()));
+        let log = AuditLog::open(state.subdir("audit").unwrap(), clock.clone(), Tier::Primary);
+        let registry = Arc::new(Registry::new(0, ExposureRules::default()));
+        let events = Arc::new(Events::new(registry.clone(), stays.clone(), clock.clone()));
+        let core = Core {
+            registry,
+            events,
+            store: Arc::new(store),
+            audit: Arc::new(log.unwrap()),
+            audit_index: None,
+            clock,
+            settings: InForce::default(),
+            exposure_gate: Arc::default(),
+        };
+        let keys = TokenKeys::new(&[7; 32]);
+        let trust = Trust::new(core.clone(), Ledger::new(&mut kept), stays, keys, false);
+        (core, trust)
+    }
+
+    #[tokio::test]
+    async fn a_source_whose_removal_can_not_be_kept_stays_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&temp.path().join("home")).unwrap();
+        let notes = temp.path().join("notes");
+        std::fs::create_dir(&notes).unwrap();
+        let (core, trust) = ground(&state);
+        let sources = Sources::start(core.clone(), Vec::new(), state.path());
+        let id: SourceId = "notes".parse().unwrap();
+        let config = json!({ "path": notes });
+        let kind = "workspace".to_owned();
+        let row = SourceRow { id: id.clone(), kind, label: None, enabled: true, config };
+        sources.add(row.clone()).await.unwrap();
+        let shown = || core.registry.catalog().shown().count();
+        let before = shown();
+        crate::store::break_writes(&state.join("state.db"));
+
+        assert!(matches!(sources.remove(&id, &trust).await, Err(SourceError::Store(_))));
+        assert_eq!((shown(), sources.has(&id)), (before, true));
+        let other = SourceRow { id: "other".parse().unwrap(), ..row };
+        assert!(matches!(sources.add(other).await, Err(SourceError::Store(_))));
+        assert_eq!((shown(), sources.view().len()), (before, 1));
+        let said = tail(core.audit.folder(), None, 10, |_| true).unwrap();
+        let said: Vec<_> = said.iter().map(|event| event.outcome).collect();
+        let (ok, error) = (Some(RecordOutcome::Ok), Some(RecordOutcome::Error));
+        assert_eq!(said, [error, ok, error, ok, ok], "what was not done after all is recorded too");
+    }
 }

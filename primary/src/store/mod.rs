@@ -181,6 +181,14 @@ fn write_until_closed(mut connection: Connection, mut queue: mpsc::Receiver<Job>
     }
 }
 
+/// From now on nothing can be written to the store at `path`.
+#[cfg(test)]
+pub(crate) fn break_writes(path: &std::path::Path) {
+    let breaking = rusqlite::Connection::open(path)
+        .and_then(|connection| connection.execute_batch("ALTER TABLE source RENAME TO elsewhere"));
+    assert!(breaking.is_ok(), "{breaking:?}");
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]

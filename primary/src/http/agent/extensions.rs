@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::extensions::{ExtensionError, RegisterError, Registering};
 use crate::http::error::Failure;
 use crate::http::extract::{KEY_HEADER, is_owner, not_the_owner, session_header};
+use crate::http::limits::Asker;
 use crate::http::limits::Peer;
 use crate::http::{Services, extract};
 
@@ -32,7 +33,7 @@ pub async fn register(
 ) -> Result<Json<Value>, Failure> {
     let named = session_header(&headers).or(body.session_id.as_deref());
     let session = services.trust.session(named)?;
-    services.limits.request(&services.core, &session.agent, true)?;
+    services.limits.request(&services.core, &Asker::live(&session.agent))?;
     let registering = services.extensions.register(&session, body.manifest).await;
     let revision = services.core.registry.catalog().revision();
     Ok(Json(match registering.map_err(as_told)? {
@@ -63,7 +64,7 @@ pub async fn remove(
     let source = || source.parse::<SourceId>().map_err(|_| unknown());
     if !headers.contains_key(KEY_HEADER) {
         let session = services.trust.session(session_header(&headers))?;
-        services.limits.request(&services.core, &session.agent, true)?;
+        services.limits.request(&services.core, &Asker::live(&session.agent))?;
         services.extensions.take_back(&session, &source()?).await.map_err(as_told)?;
     } else if is_owner(&services, &headers) {
         services.extensions.remove(&source()?).await.map_err(refused)?;
