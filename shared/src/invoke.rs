@@ -91,7 +91,11 @@ impl Pipeline {
             Err(denial) => return refuse(id.clone(), denial.about(id), bracket),
         };
         let hidden = attached.redaction();
-        let bracket = bracket.refine(|record| record.verbs(verbs).guard(hidden));
+        let bracket = bracket.refine(|record| match hidden.is_empty() {
+            true => record.verbs(verbs),
+            // From the whole input: what was clipped before could end in a part of a secret.
+            false => record.verbs(verbs).guard(hidden).input(admission.call().input.raw()),
+        });
         let in_flight = if verbs.mutates() { bracket.start() } else { bracket.read_only() };
         let in_flight = match in_flight {
             Ok(in_flight) => in_flight,

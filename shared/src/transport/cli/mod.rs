@@ -185,7 +185,10 @@ impl Cli {
 /// Text without the call's secrets.
 fn hidden(bytes: &[u8], attached: &Attached) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
-    for (_, value) in attached.0.iter().filter(|(_, value)| value.len() >= 4) {
+    let mut secrets: Vec<_> = attached.0.iter().filter(|(_, value)| value.len() >= 4).collect();
+    // The longest first: one may be a part of another.
+    secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+    for (_, value) in secrets {
         text = text.replace(value.as_str(), REDACTED);
         let escaped = serde_json::to_string(value.as_str()).unwrap_or_default();
         text = text.replace(escaped.trim_matches('"'), REDACTED);

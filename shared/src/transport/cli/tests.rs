@@ -140,3 +140,13 @@ async fn a_command_sees_no_environment_but_what_was_declared() {
     let finished = job.run(DEFAULT_TIMEOUT, MAX_OUTPUT).await.unwrap();
     assert_eq!(String::from_utf8(finished.stdout).unwrap(), "TOKEN=hunter22\nTZ=UTC\n");
 }
+
+#[test]
+fn a_secret_within_another_leaves_nothing_of_the_longer_one() {
+    let secret = |name: &str, value: &str| (name.to_owned(), Zeroizing::new(value.to_owned()));
+    let attached = Attached(vec![secret("USER", "ada1"), secret("LOGIN", "ada1:h\"nter22")]);
+    for said in ["it was ada1:h\"nter22.", r#"{"it":"ada1:h\"nter22"}"#] {
+        let shown = hidden(said.as_bytes(), &attached);
+        assert!(!shown.contains("nter22"), "{shown}");
+    }
+}

@@ -221,7 +221,9 @@ async fn a_secret_reaches_its_command_and_neither_the_answer_nor_the_log() {
     let health = Arc::new(HealthCell::new(Health::of(HealthStatus::Ok)));
     let class = Provenance::Managed;
     world.registry.put("keys", Group { class, shown_by_default: true, health, offers });
-    let input = json!({"note": "hunter22-value"});
+    // One lies across the place where a long text is clipped.
+    let clipped = format!("{}hunter22-value", "x".repeat(crate::redact::MAX_CHARS - 8));
+    let input = json!({"note": "hunter22-value", "long": clipped});
     let answer = output(world.call("keys.token.show", &input).await);
     assert_eq!(answer["stdout"], "[redacted]\n", "it was there, and is hidden");
     let kept = serde_json::to_string(&world.sink.events()).unwrap();
