@@ -16,7 +16,7 @@ pub struct Reach {
     pub hosts: BTreeSet<String>,
     /// Binaries it runs.
     pub binaries: BTreeSet<String>,
-    /// The commands, as their templates are written.
+    /// The commands, each with the entry that runs it, the verbs that it needs, and its template.
     pub commands: BTreeSet<String>,
     /// Folders it looks into.
     pub folders: BTreeSet<String>,
@@ -39,7 +39,8 @@ impl Reach {
         for entry in &manifest.capabilities {
             match &entry.run {
                 Run::Cli(route) => {
-                    reach.commands.insert(format!("{} {}", route.bin, route.argv.shown()));
+                    let (name, verbs, argv) = (&entry.name, entry.grants, route.argv.shown());
+                    reach.commands.insert(format!("{name} [{verbs}]: {} {argv}", route.bin));
                     reach.variables.extend(route.env.iter().cloned());
                     let named = route
                         .secrets

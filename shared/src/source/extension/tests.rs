@@ -44,7 +44,7 @@ fn a_manifest_becomes_entries_of_its_own_source_with_its_schemas_as_written() {
     let reach = Reach::of(&manifest);
     let shown = serde_json::to_value(&reach).unwrap();
     assert_eq!(shown["binaries"], json!(["gh"]));
-    assert_eq!(shown["commands"], json!(["gh issue list {z?}"]));
+    assert_eq!(shown["commands"], json!(["issue.list [read]: gh issue list {z?}"]));
     assert_eq!(shown["secrets"], json!(["gh-token as GH_TOKEN"]));
     assert_eq!(shown["variables"], json!(["TZ"]));
     assert_eq!(shown["members"], json!(["notes.file.read [read]"]));
@@ -150,6 +150,10 @@ fn an_update_widens_reach_exactly_when_it_reaches_something_new() {
     let changes = [
         ("/binaries", json!(["gh", "jq"])),
         ("/capabilities/0/route/argv", json!(["issue", "delete", "{z?}"])),
+        ("/capabilities/0/route/argv", json!(["issue list", "{z?}"])),
+        ("/capabilities/0/grants", json!(["read", "write"])),
+        ("/capabilities/0/name", json!("issue.show")),
+        ("/capabilities/0/io/input/properties/z", json!({"x-plexus-allow-dash": true})),
         ("/capabilities/0/route/env", json!(["TZ", "XDG_CONFIG_HOME"])),
         ("/secrets/0/name", json!("other-token")),
         ("/capabilities/1/body/markdown", json!("# Do something else")),
@@ -158,6 +162,12 @@ fn an_update_widens_reach_exactly_when_it_reaches_something_new() {
     for (at, value) in changes {
         let mut more = good();
         *more.pointer_mut(at).unwrap() = value;
+        if at == "/capabilities/0/name" {
+            more["capabilities"][2]["members"][0]["id"] = json!("issue.show");
+        }
+        if at == "/capabilities/0/grants" {
+            more["capabilities"][2]["members"][0]["verbs"] = json!(["read", "write"]);
+        }
         assert!(reach(&more).widens(&old), "{at}");
     }
 }

@@ -101,17 +101,27 @@ impl Template {
         }
     }
 
-    /// The template as its manifest wrote it, for people.
+    /// The template, for people: no other one reads the same.
     pub fn shown(&self) -> String {
+        let mut ended = false;
         let shown = self.0.iter().map(|slot| match slot {
-            Slot::Literal(text) => text.clone(),
-            Slot::Field { path, fill, .. } => {
+            Slot::Literal(text) => {
+                ended |= text == "--";
+                let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+                if plain && !text.contains(['"', '\\']) {
+                    text.clone()
+                } else {
+                    format!("{text:?}")
+                }
+            }
+            Slot::Field { path, fill, dash } => {
                 let end = match fill {
                     Fill::One => "",
                     Fill::Optional => "?",
                     Fill::Spread => "...",
                 };
-                format!("{{{}{end}}}", path.join("."))
+                let options = if *dash && !ended { ", options too" } else { "" };
+                format!("{{{}{end}{options}}}", path.join("."))
             }
         });
         shown.collect::<Vec<_>>().join(" ")
