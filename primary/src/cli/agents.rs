@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::allow::Allow;
-use super::client::{Client, read};
+use super::client::{Client, ClientError, read};
 use super::grants::Given;
 use super::output::{Answer, Failure, Table, count, or_dash, word};
 use super::units::{millis, moment, now, parse_length, relative};
@@ -54,6 +54,13 @@ pub(super) struct ConnectArgs {
     /// How long the grants stand: 30m, 1h, 1d, 7d or until-revoked. By default each capability's own.
     #[arg(long)]
     window: Option<TrustWindow>,
+    #[command(flatten)]
+    code: CodeArgs,
+}
+
+/// What of a one-time code can be said.
+#[derive(Debug, clap::Args)]
+struct CodeArgs {
     /// How long the code can be redeemed, up to 1d. [default: 15m]
     #[arg(long, value_name = "LENGTH", value_parser = parse_length)]
     code_ttl: Option<Duration>,
@@ -71,9 +78,8 @@ ends it now.")]
 pub(super) struct RotateArgs {
     /// Which; `plexus agents list` has the names.
     name: AgentId,
-    /// How long the code can be redeemed, up to 1d. [default: 15m]
-    #[arg(long, value_name = "LENGTH", value_parser = parse_length)]
-    code_ttl: Option<Duration>,
+    #[command(flatten)]
+    code: CodeArgs,
 }
 
 /// `plexus agents revoke`
@@ -136,7 +142,7 @@ async fn connect(args: ConnectArgs) -> Result<Answer, Failure> {
         "label": args.label,
         "capabilities": args.allow.iter().map(capability).collect::<Vec<_>>(),
         "trustWindow": args.window,
-        "codeTtlMs": args.code_ttl.map(millis),
+        "codeTtlMs": args.code.code_ttl.map(millis),
     });
     let data: Value = Client::find()?.post("agents/connect", &body).await?;
     let connected: Connected = read(&data)?;
@@ -165,8 +171,7 @@ impl Connected {
 
 async fn rotate(args: RotateArgs) -> Result<Answer, Failure> {
     let client = Client::find()?;
-    let known: Value = client.get("agents/enrollments").await?;
-    let known: Vec<AgentLine> = read(&known["agents"])?;
+    let (known, _) = enrolled(&client).await?;
     let name = &args.name;
     let known = known.into_iter().find(|agent| agent.agent_id == name.as_str());
     let kind = match known {
@@ -182,7 +187,7 @@ async fn rotate(args: RotateArgs) -> Result<Answer, Failure> {
         }
     };
     let body = json!({
-        "agentId": name, "agentType": kind, "codeTtlMs": args.code_ttl.map(millis),
+        "agentId": name, "agentType": kind, "codeTtlMs": args.code.code_ttl.map(millis),
     });
     let data: Value = client.post("agents/connect", &body).await?;
     let connected: Connected = read(&data)?;
@@ -212,14 +217,12 @@ async fn revoke(args: RevokeArgs) -> Result<Answer, Failure> {
     Ok(Answer::new("agents.revoke", data).line(line))
 }
 
+async fn enrolled(client: &Client) -> Result<(Vec<AgentLine>, Value), ClientError> {
+    client.list("agents/enrollments", "agents").await
+}
+
 async fn list() -> Result<Answer, Failure> {
-    let data: Value = Client::find()?.get("agents/enrollments").await?;
-    let agents: Vec<AgentLine> = read(&data["agents"])?;
-    let answer = Answer::new("agents.list", data);
-    if agents.is_empty() {
-        let hint = "no agents; connect one with `plexus agents connect NAME --allow ID`";
-        return Ok(answer.line(hint));
-    }
+    let (agents, data) = enrolled(&Client::find()?).await?;
     let now = now();
     let ago = |at: Option<Timestamp>| at.map(|at| relative(at, now)).unwrap_or_default();
     let mut table =
@@ -240,5 +243,6 @@ async fn list() -> Result<Answer, Failure> {
             agent.label.clone().unwrap_or_default(),
         ]);
     }
-    Ok(answer.lines(table.lines()))
+    let none = "no agents; connect one with `plexus agents connect NAME --allow ID`";
+    Ok(Answer::new("agents.list", data).table(table, none))
 }

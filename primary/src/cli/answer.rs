@@ -138,8 +138,7 @@ struct Answered {
 /// Sends the owner's answer to the item that `text` means.
 async fn send(text: &str, body: &Value) -> Result<Answered, Failure> {
     let client = Client::find()?;
-    let waiting: Value = client.get("pending").await?;
-    let items: Vec<Item> = read(&waiting["pending"])?;
+    let (items, _) = client.list::<Item>("pending", "pending").await?;
     let ids = items.iter().map(|item| item.pending_id.as_str());
     let id = resolve(text, ids)?;
     let mut data: Value = client.post(&format!("pending/{}", segment(&id)), body).await?;

@@ -138,6 +138,16 @@ impl Client {
         serde_json::from_slice(&answer).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
+    /// Reads the list `member` of what is at `path` of the owner's plane: its items, and the whole answer.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        member: &str,
+    ) -> Result<(Vec<T>, Value), ClientError> {
+        let data = self.get(path).await?;
+        Ok((read(&data[member])?, data))
+    }
+
     /// Posts `body` to `path` of the owner's plane.
     pub(super) async fn post(
         &self,

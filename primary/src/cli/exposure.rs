@@ -7,7 +7,7 @@ use plexus_shared::model::verb::VerbSet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{Client, read, segment};
+use super::client::{Client, segment};
 use super::output::{Answer, Failure, Table, count, or_dash, word};
 
 /// `plexus expose`, `plexus hide`
@@ -46,17 +46,11 @@ struct Entry {
 /// Runs `plexus exposure`.
 pub(super) async fn list() -> Result<Answer, Failure> {
     let client = Client::find()?;
-    let mut data: Value = client.get("capabilities").await?;
-    let rules: Value = client.get("exposure").await?;
-    data["rules"] = rules["rules"].clone();
-    let entries: Vec<Entry> = read(&data["entries"])?;
-    let rules: Vec<ExposureRule> = read(&data["rules"])?;
-    let answer = Answer::new("exposure", data);
-    let answer = match entries.is_empty() {
-        true => answer
-            .line("no capabilities; add some with `plexus sources add` or `plexus mesh invite`"),
-        false => answer.lines(table(&entries).lines()),
-    };
+    let (entries, mut data) = client.list("capabilities", "entries").await?;
+    let (rules, told) = client.list::<ExposureRule>("exposure", "rules").await?;
+    data["rules"] = told["rules"].clone();
+    let none = "no capabilities; add some with `plexus sources add` or `plexus mesh invite`";
+    let answer = Answer::new("exposure", data).table(table(&entries), none);
     if rules.is_empty() {
         let silent =
             "no rules: what is on this machine is shown, what joins from elsewhere is hidden";
@@ -99,8 +93,7 @@ pub(super) async fn set(args: PatternArgs, said: Word) -> Result<Answer, Failure
     let enabled = said == Word::Expose;
     let body = json!({ "enabled": enabled });
     let mut data: Value = client.post(&format!("exposure/{}", segment(&pattern)), &body).await?;
-    let present: Value = client.get("capabilities").await?;
-    let entries: Vec<Entry> = read(&present["entries"])?;
+    let (entries, _) = client.list::<Entry>("capabilities", "entries").await?;
     let matching = matching(&pattern, &entries);
     data["matched"] = json!(matching);
     let (schema, done) = match said {

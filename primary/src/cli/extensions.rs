@@ -186,13 +186,8 @@ struct ExtensionLine {
 }
 
 async fn list() -> Result<Answer, Failure> {
-    let data: Value = Client::find()?.get("extensions").await?;
-    let extensions: Vec<ExtensionLine> = read(&data["extensions"])?;
-    let answer = Answer::new("extensions.list", data);
-    if extensions.is_empty() {
-        let hint = "no extensions; add one with `plexus sources add --manifest FILE`";
-        return Ok(answer.line(hint));
-    }
+    let (extensions, data) =
+        Client::find()?.list::<ExtensionLine>("extensions", "extensions").await?;
     let now = now();
     let mut table = Table::new(["SOURCE", "STATE", "CLASS", "ADDED", "CAPABILITIES", "LABEL"]);
     for extension in extensions {
@@ -207,5 +202,6 @@ async fn list() -> Result<Answer, Failure> {
         extension.detail.into_iter().for_each(|detail| table.remark(detail));
         reached(&extension.reach).into_iter().for_each(|line| table.remark(line.trim_start()));
     }
-    Ok(answer.lines(table.lines()))
+    let none = "no extensions; add one with `plexus sources add --manifest FILE`";
+    Ok(Answer::new("extensions.list", data).table(table, none))
 }

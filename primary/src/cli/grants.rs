@@ -166,15 +166,10 @@ struct Present {
 
 async fn list() -> Result<Answer, Failure> {
     let client = Client::find()?;
-    let data: Value = client.get("grants").await?;
-    let grants: Vec<Grant> = read(&data["grants"])?;
-    let present: Value = client.get("capabilities").await?;
-    let present: Vec<Present> = read(&present["entries"])?;
-    let lines = match grants.is_empty() {
-        true => vec!["no agent holds a grant; `plexus grants grant AGENT ID` gives one".to_owned()],
-        false => table(&grants, &present).lines(),
-    };
-    Ok(Answer::new("grants.list", data).lines(lines))
+    let (grants, data) = client.list("grants", "grants").await?;
+    let (present, _) = client.list("capabilities", "entries").await?;
+    let none = "no agent holds a grant; `plexus grants grant AGENT ID` gives one";
+    Ok(Answer::new("grants.list", data).table(table(&grants, &present), none))
 }
 
 fn table(grants: &[Grant], present: &[Present]) -> Table<6> {
@@ -257,19 +252,14 @@ struct TokenLine {
 
 /// Runs `plexus tokens`.
 pub(super) async fn tokens() -> Result<Answer, Failure> {
-    let data: Value = Client::find()?.get("tokens").await?;
-    let tokens: Vec<TokenLine> = read(&data["tokens"])?;
-    let answer = Answer::new("tokens", data);
-    if tokens.is_empty() {
-        return Ok(answer.line("no token lives"));
-    }
+    let (tokens, data) = Client::find()?.list::<TokenLine>("tokens", "tokens").await?;
     let now = now();
     let mut table = Table::new(["TOKEN", "AGENT", "ENDS", "FOR"]);
     for token in tokens {
         let ends = relative(token.expires_at, now);
         table.row([token.jti, token.agent_id, ends, token.scopes.join(", ")]);
     }
-    Ok(answer.lines(table.lines()))
+    Ok(Answer::new("tokens", data).table(table, "no token lives"))
 }
 
 #[derive(Deserialize)]
@@ -289,12 +279,7 @@ pub(super) async fn bundles(command: BundlesCommand) -> Result<Answer, Failure> 
         let path = format!("bundles/{}", segment(id.as_str()));
         return taken("bundles.revoke", id.as_str(), client.delete(&path).await?);
     }
-    let data: Value = client.get("bundles").await?;
-    let bundles: Vec<BundleLine> = read(&data["bundles"])?;
-    let answer = Answer::new("bundles.list", data);
-    if bundles.is_empty() {
-        return Ok(answer.line("no bundles; an agent asks for one with its grants"));
-    }
+    let (bundles, data) = client.list::<BundleLine>("bundles", "bundles").await?;
     let now = now();
     let mut table = Table::new(["BUNDLE", "AGENT", "MADE", "NAME"]);
     for bundle in bundles {
@@ -305,5 +290,6 @@ pub(super) async fn bundles(command: BundlesCommand) -> Result<Answer, Failure> 
             table.remark(format!("{verbs} {id}, ends {ends}"));
         }
     }
-    Ok(answer.lines(table.lines()))
+    let none = "no bundles; an agent asks for one with its grants";
+    Ok(Answer::new("bundles.list", data).table(table, none))
 }

@@ -178,13 +178,9 @@ impl Drop for TicketFile {
 }
 
 async fn list() -> Result<Answer, Failure> {
-    let data: Value = Client::find()?.get("mesh").await?;
-    let workloads: Vec<WorkloadLine> = read(&data["workloads"])?;
-    let answer = Answer::new("mesh.list", data);
-    if workloads.is_empty() {
-        return Ok(answer.line("no workload has joined; invite one with `plexus mesh invite NAME`"));
-    }
-    Ok(answer.lines(table(&workloads, now()).lines()))
+    let (workloads, data) = Client::find()?.list::<WorkloadLine>("mesh", "workloads").await?;
+    let none = "no workload has joined; invite one with `plexus mesh invite NAME`";
+    Ok(Answer::new("mesh.list", data).table(table(&workloads, now()), none))
 }
 
 fn table(workloads: &[WorkloadLine], now: Timestamp) -> Table<9> {

@@ -62,6 +62,14 @@ impl Answer {
         self
     }
 
+    /// With a table for a person; with `otherwise` when there is nothing in it.
+    pub(super) fn table<const N: usize>(self, table: Table<N>, otherwise: &str) -> Self {
+        match table.rows.is_empty() {
+            true => self.line(otherwise),
+            false => self.lines(table.lines()),
+        }
+    }
+
     /// With a text of our own, for another program than a JSON reader: printed as it is.
     pub(super) fn script(mut self, script: String) -> Self {
         self.script = script;

@@ -29,8 +29,7 @@ pub(super) struct PendingArgs {
 
 /// Runs `plexus pending`.
 pub(super) async fn list(args: PendingArgs) -> Result<Answer, Failure> {
-    let data: Value = Client::find()?.get("pending").await?;
-    let items: Vec<Item> = read(&data["pending"])?;
+    let (items, data) = Client::find()?.list::<Item>("pending", "pending").await?;
     let answer = Answer::new("pending", data);
     if items.is_empty() {
         return Ok(answer.line("nothing waits for you"));

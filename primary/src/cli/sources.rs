@@ -152,14 +152,7 @@ fn slug(folder: &Path) -> Option<SourceId> {
 }
 
 async fn list() -> Result<Answer, Failure> {
-    let data: Value = Client::find()?.get("sources").await?;
-    let sources: Vec<SourceLine> = read(&data["sources"])?;
-    let answer = Answer::new("sources.list", data);
-    if sources.is_empty() {
-        return Ok(
-            answer.line("no sources; add one with `plexus sources add workspace --path DIR`")
-        );
-    }
+    let (sources, data) = Client::find()?.list::<SourceLine>("sources", "sources").await?;
     let mut table = Table::new(["SOURCE", "KIND", "STATE", "MODE", "WHERE", "LABEL"]);
     for source in sources {
         let config = |name: &str| source.config[name].as_str().unwrap_or("-").to_owned();
@@ -170,7 +163,8 @@ async fn list() -> Result<Answer, Failure> {
             table.remark(detail);
         }
     }
-    Ok(answer.lines(table.lines()))
+    let none = "no sources; add one with `plexus sources add workspace --path DIR`";
+    Ok(Answer::new("sources.list", data).table(table, none))
 }
 
 async fn remove(id: &SourceId) -> Result<Answer, Failure> {
