@@ -5,12 +5,15 @@
 
 mod inside;
 
+use std::time::Duration;
+
 use inside::Inside;
 use plexus_shared::transport::http::{Ask, Method};
 use plexus_tests::ear::Ear;
 use plexus_tests::{Agent, Gateway, body, stable};
 use serde_json::{Value, json};
 
+const MINUTE: Duration = Duration::from_secs(60);
 const READ: &str = "notes.file.read";
 const WRITE: &str = "notes.file.write";
 const RUN: &str = "cc-master.orchestration.run";
@@ -125,7 +128,7 @@ async fn the_write_that_waits_for_its_owner() {
     let item = asked["pendingId"].as_str().unwrap();
     told.note("GET /grants/status", ada.status(item).await);
     told.note("GET /admin/api/pending", (200, gateway.get("pending").await));
-    inside.pass(1);
+    inside.pass(1 * MINUTE);
     let yes = gateway.post(&format!("pending/{item}"), &json!({"action": "approve"})).await;
     told.note("POST /admin/api/pending/:id", (200, yes));
     let twice = gateway.try_post(&format!("pending/{item}"), &json!({"action": "deny"})).await;
@@ -144,7 +147,7 @@ async fn the_write_that_waits_for_its_owner() {
     let (status, mut said) = ada.assisted(&assisted).await;
     said["output"]["entries"].as_array_mut().unwrap().clear();
     told.note("POST /invoke with a session alone", (status, said));
-    inside.pass(61);
+    inside.pass(61 * MINUTE);
     let ada = gateway.greet(&ada.pat).await;
     let call = json!({"id": WRITE, "input": input()});
     let waits = told.note("POST /invoke with a session alone", ada.assisted(&call).await);
@@ -310,7 +313,7 @@ async fn a_token_of_a_quarter_of_an_hour_carries_work_through_a_day_and_ends_wit
         let text = token["token"].as_str().unwrap();
         let (status, called) = ada.invoke(text, WRITE, &input()).await;
         assert_eq!(status, 200, "{minutes}: {called}");
-        inside.pass(12);
+        inside.pass(12 * MINUTE);
     }
     assert_eq!((refreshed, greeted), (93, 31));
     assert_eq!(gateway.get("pending").await["pending"], json!([]), "nothing was asked again");

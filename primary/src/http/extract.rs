@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::redact::Redactor;
 use plexus_shared::secret::{Credential, CredentialKind};
 use serde::de::DeserializeOwned;
 
@@ -107,12 +108,20 @@ impl<T: DeserializeOwned> FromRequest<Services> for Json<T> {
             false => Room::Of(&services.limits),
         };
         let bytes = read_json(&parts.headers, body, MAX_BODY, room).await?;
-        let value = serde_json::from_slice(&bytes);
-        value.map(Json).map_err(|error| {
-            let message = format!("the body has not the asked shape: {error}");
-            Failure::malformed(StatusCode::BAD_REQUEST, message)
-        })
+        parse(&bytes, "the body has not the asked shape").map(Json)
     }
+}
+
+/// Reads a JSON body.
+///
+/// # Errors
+/// 400 with `message` and what is wrong. That quotes what was sent, but for what looks like a secret:
+/// refusals end up in logs.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], message: &str) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let error = Redactor::default().redact_text(&error.to_string());
+        Failure::malformed(StatusCode::BAD_REQUEST, format!("{message}: {error}"))
+    })
 }
 
 /// The text of an `Authorization: Bearer`, when there is exactly one.

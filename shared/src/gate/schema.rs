@@ -13,6 +13,7 @@ use super::cost;
 use crate::model::denial::{Code, Denial};
 use crate::model::input::Input;
 use crate::model::plain;
+use crate::redact::Redactor;
 
 /// The most failing paths named in one refusal.
 const MAX_NAMED: usize = 16;
@@ -77,9 +78,12 @@ impl InputSchema {
     }
 }
 
+/// What is wrong, and where; never the value itself, which may be a secret. Names are told, but for
+/// what looks like one.
 fn named(error: jsonschema::ValidationError<'_>) -> Value {
-    let message: String = error.to_string().chars().take(300).collect();
-    json!({"path": error.instance_path().to_string(), "message": message})
+    let told = |text: String| Redactor::default().redact_text(&text);
+    let message: String = told(error.masked().to_string()).chars().take(300).collect();
+    json!({"path": told(error.instance_path().to_string()), "message": message})
 }
 
 fn refuse(id: &str, errors: Vec<Value>) -> Denial {

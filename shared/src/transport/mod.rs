@@ -10,6 +10,7 @@ pub mod workflow;
 use crate::admit::Permit;
 use crate::model::denial::{Code, Denial};
 use crate::model::outcome::{Outcome, Output};
+use crate::redact::{Redactor, Secrets};
 use crate::source::workspace::{Operation, Workspace};
 
 /// How a call of one capability reaches its software.
@@ -41,13 +42,23 @@ impl Transport {
         }
     }
 
+    /// The secrets that go with a call, those that are there.
+    pub(crate) fn hides(&self) -> Secrets {
+        match self {
+            Self::Cli(cli) => cli.hides(),
+            Self::Workspace(..) | Self::Mesh(_) | Self::Skill | Self::Workflow(_) => Secrets::new(),
+        }
+    }
+
     /// Makes the one call `permit` allows, with the secrets that go with it.
     pub(crate) async fn dispatch(&self, permit: &Permit, attached: &cli::Attached) -> Outcome {
         match self {
             Self::Workspace(workspace, operation) => {
                 let done = workspace.call(*operation, permit.input().raw()).await;
                 done.map(Output::Json).map_err(|error| {
-                    Denial::new(Code::TransportError, error.to_string())
+                    // It quotes the path, which can be anything.
+                    let message = Redactor::default().redact_text(&error.to_string());
+                    Denial::new(Code::TransportError, message)
                         .about(permit.target().definition.id.as_str())
                         .with_detail(serde_json::json!({ "reason": error.reason() }))
                 })

@@ -35,9 +35,9 @@ impl Inside {
         Self { stage, gateway, clock, stop, running }
     }
 
-    /// Lets `minutes` pass.
-    pub(crate) fn pass(&self, minutes: u64) {
-        self.clock.advance(Duration::from_secs(60 * minutes));
+    /// Lets so much time pass.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.clock.advance(time);
     }
 
     /// Stops it, and waits until it has.

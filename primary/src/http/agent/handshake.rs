@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::well_known::gateway;
 use crate::http::Services;
 use crate::http::error::Failure;
-use crate::http::extract::{MAX_BODY, Room, bearer, is_key, read_json};
+use crate::http::extract::{MAX_BODY, Room, bearer, is_key, parse, read_json};
 use crate::http::limits::{Asker, Peer};
 use crate::limits::Door;
 use crate::trust::sessions::Session;
@@ -107,10 +107,7 @@ async fn read_hello(headers: &HeaderMap, body: Body, room: Room<'_>) -> Result<H
     if bytes.is_empty() {
         return Ok(Hello::default());
     }
-    let mut hello: Hello = serde_json::from_slice(&bytes).map_err(|error| {
-        let message = format!("the body has not the asked shape: {error}");
-        Failure::malformed(StatusCode::BAD_REQUEST, message)
-    })?;
+    let mut hello: Hello = parse(&bytes, "the body has not the asked shape")?;
     if hello.client.to_string().len() > MAX_CLIENT {
         hello.client = Value::Null;
     }

@@ -16,7 +16,9 @@ use serde_json::value::RawValue;
 
 use crate::http::Services;
 use crate::http::error::{Failure, Framing, Invoked};
-use crate::http::extract::{MAX_BODY, MAX_INVOKE_BODY, Room, bearer, read_json, session_header};
+use crate::http::extract::{
+    MAX_BODY, MAX_INVOKE_BODY, Room, bearer, parse, read_json, session_header,
+};
 use crate::http::held::Held;
 use crate::http::limits::Asker;
 
@@ -117,8 +119,7 @@ fn links(services: &Services, denial: &Denial) -> Option<Box<Links>> {
 
 fn read(bytes: &Bytes) -> Result<InvokeRequest, Failure> {
     let bad = |message: String| Failure::malformed(StatusCode::BAD_REQUEST, message);
-    let request: InvokeRequest = serde_json::from_slice(bytes)
-        .map_err(|error| bad(format!("send {{\"id\": …, \"input\": {{…}}}}: {error}")))?;
+    let request: InvokeRequest = parse(bytes, "send {\"id\": …, \"input\": {…}}")?;
     if request.id.len() > MAX_ID {
         return Err(bad(format!("an id has at most {MAX_ID} bytes")));
     }

@@ -112,6 +112,14 @@ impl Cli {
         self.route.secrets.iter().map(value).collect::<Result<_, _>>().map(Attached)
     }
 
+    /// The values of those that are there, to be hidden.
+    pub(super) fn hides(&self) -> Secrets {
+        let values = self.route.secrets.iter().filter_map(|(_, name)| self.store.value(name));
+        let mut hidden = Secrets::new();
+        values.for_each(|value| hidden.add(&value));
+        hidden
+    }
+
     pub(super) async fn dispatch(&self, permit: &Permit, attached: &Attached) -> Outcome {
         let id = permit.target().definition.id.as_str();
         let refuse = |message: String| Denial::new(Code::SchemaValidationFailed, message).about(id);
