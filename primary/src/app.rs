@@ -38,6 +38,7 @@ use crate::mesh::acceptor::{self, ListenError};
 use crate::mesh::{self, Mesh};
 use crate::network;
 use crate::reach::{addresses, open_up, warnings, wire_up};
+use crate::replays::Replays;
 use crate::settings::{self, InForce, Settings, SettingsError};
 use crate::sources::Sources;
 use crate::store::audit_index::{AUDIT_INDEX, AuditIndex};
@@ -164,10 +165,12 @@ impl App {
         let keep =
             core.settings.now().audit_retention_days.and_then(|days| u32::try_from(days).ok());
         core.audit.begin(keys.node.clone(), keep.unwrap_or(DEFAULT_KEEP_DAYS));
+        let replays = Arc::new(Replays::new(core.clone(), std::mem::take(&mut kept.replays)));
         let trust = Arc::new(Trust::new(
             core.clone(),
             Ledger::new(&mut kept),
             sessions.clone(),
+            replays.clone(),
             TokenKeys::new(&keys.token),
             kept.frozen,
         ));
@@ -191,7 +194,7 @@ impl App {
             base_url: base_url.clone(),
             started_at: core.now(),
             connection_key: arc_swap::ArcSwap::from_pointee(keys.connection),
-            calls: Calls::new(core.clone(), pipeline, trust.clone(), kept.replays),
+            calls: Calls::new(core.clone(), pipeline, trust.clone(), replays),
             limits: Limits::default(),
             settings_gate: tokio::sync::Mutex::default(),
             state: state.clone(),

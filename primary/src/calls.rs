@@ -5,11 +5,10 @@
 //!    sees this very input.
 //! 2. A call under an idempotency key is made once. Its place is written down before it is dispatched
 //!    and what it came to after; a repeat gets the first one's answer, or waits for it, or is told what
-//!    became of it. Nothing is ever run again.
+//!    became of it. Nothing is ever run again; what was refused before it was run left the key free.
 //!
-//! A repeat passes every gate like any call, but for the single use, which the first one consumed.
-
-mod replays;
+//! A repeat passes every gate like any call, after its wait too, but for the single use, which the first
+//! one consumed.
 
 use std::sync::Arc;
 
@@ -22,10 +21,10 @@ use plexus_shared::model::outcome::Reply;
 use plexus_shared::model::scope::ScopedToken;
 
 use crate::core::Core;
-use crate::store::rows::{AskedInput, PendingRow, ReplayRow};
+use crate::replays::{Begin, Replays};
+use crate::store::rows::{AskedInput, PendingRow};
 use crate::trust::sessions::Session;
 use crate::trust::{GrantReply, Occasion, Requested, Trust};
-use replays::{Begin, Replays};
 
 /// The agents' way to the pipeline.
 pub struct Calls {
@@ -42,14 +41,13 @@ enum Assisted {
 }
 
 impl Calls {
-    /// Calls over a node's parts; `kept` are those made under a key before.
+    /// Calls over a node's parts; `replays` are those made under a key before.
     pub fn new(
         core: Core,
         pipeline: Arc<Pipeline>,
         trust: Arc<Trust>,
-        kept: Vec<ReplayRow>,
+        replays: Arc<Replays>,
     ) -> Self {
-        let replays = Arc::new(Replays::new(core.clone(), kept));
         Self { core, pipeline, trust, replays }
     }
 
@@ -115,23 +113,38 @@ impl Calls {
     }
 
     /// Runs an admitted call, once where a key says so.
-    async fn once(&self, admitted: Admitted) -> Reply {
+    async fn once(&self, mut admitted: Admitted) -> Reply {
         let admission = admitted.admission();
         let Some(key) = admission.call().idempotency_key.clone() else {
-            return self.pipeline.run(admitted).await;
+            return self.pipeline.run(admitted).await.unwrap_or_else(|refused| *refused);
         };
-        let (agent, id) = (admission.agent().clone(), admission.call().id.clone());
+        let key = (admission.agent().clone(), admission.call().id.clone(), key);
         let Some(input) = admission.call().input.digest() else {
             return admitted.refuse(unreadable());
         };
-        match self.replays.begin(agent, id, key, input).await {
-            Ok(Begin::First(place)) => {
-                let reply = self.pipeline.run(admitted).await;
-                place.done(&reply).await;
-                reply
+        loop {
+            let definition = admitted.admission().target().digest;
+            match self.replays.begin(&key, input, definition).await {
+                Ok(Begin::First(place)) => {
+                    return match self.pipeline.run(admitted).await {
+                        Ok(reply) => {
+                            place.done(&reply).await;
+                            reply
+                        }
+                        Err(refused) => {
+                            place.give_up().await;
+                            *refused
+                        }
+                    };
+                }
+                Ok(Begin::Again(reply)) => return self.pipeline.replay(admitted, &reply),
+                Ok(Begin::Running(running)) => running.over().await,
+                Err(denial) => return admitted.refuse(*denial),
             }
-            Ok(Begin::Again(reply)) => self.pipeline.replay(admitted, &reply),
-            Err(denial) => admitted.refuse(*denial),
+            admitted = match self.pipeline.readmit(admitted) {
+                Ok(admitted) => admitted,
+                Err(refused) => return *refused,
+            };
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod mesh;
 pub mod network;
 mod reach;
+pub mod replays;
 pub mod settings;
 pub mod sources;
 pub mod store;

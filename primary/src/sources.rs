@@ -303,6 +303,7 @@ mod tests {
 
     use super::*;
     use crate::events::Events;
+    use crate::replays::Replays;
     use crate::settings::InForce;
     use crate::store::Store;
     use crate::trust::ledger::Ledger;
@@ -325,7 +326,8 @@ mod tests {
             exposure_gate: Arc::default(),
         };
         let keys = TokenKeys::new(&[7; 32]);
-        let trust = Trust::new(core.clone(), Ledger::new(&mut kept), stays, keys, false);
+        let replays = Arc::new(Replays::new(core.clone(), Vec::new()));
+        let trust = Trust::new(core.clone(), Ledger::new(&mut kept), stays, replays, keys, false);
         (core, trust)
     }
 

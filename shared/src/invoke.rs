@@ -61,7 +61,7 @@ impl Pipeline {
     /// recorded. Dropping the future cancels the call, and the record says so.
     pub async fn invoke(&self, authority: Authority, call: Call) -> Reply {
         match self.admit(authority, call) {
-            Ok(admitted) => self.run(admitted).await,
+            Ok(admitted) => self.run(admitted).await.unwrap_or_else(|refused| *refused),
             Err(refused) => *refused,
         }
     }
@@ -88,15 +88,32 @@ impl Pipeline {
         }
     }
 
+    /// Passes an admitted call through the gates again: whoever has waited since meets its token and
+    /// the catalog as they are now.
+    ///
+    /// # Errors
+    /// The refusal, recorded.
+    pub fn readmit(&self, admitted: Admitted) -> Result<Admitted, Box<Reply>> {
+        let Admitted { admission, bracket } = admitted;
+        let id = admission.call().id.clone();
+        match admission.again(&self.registry.current(), &*self.liveness, self.clock.now()) {
+            Ok(admission) => Ok(Admitted { admission, bracket }),
+            Err(denial) => Err(Box::new(refuse(id, denial, bracket))),
+        }
+    }
+
     /// The second half: makes sure the log takes the call, consumes the single use, dispatches, closes
     /// the record. A single use is never spent on a call that could not be recorded.
-    pub async fn run(&self, admitted: Admitted) -> Reply {
+    ///
+    /// # Errors
+    /// The refusal of a call that was not made, so that it can be made again: nothing was done.
+    pub async fn run(&self, admitted: Admitted) -> Result<Reply, Box<Reply>> {
         let Admitted { admission, bracket } = admitted;
         let id = admission.call().id.clone();
         let verbs = admission.target().definition.grants;
         let attached = match admission.target().transport.attach() {
             Ok(attached) => attached,
-            Err(denial) => return refuse(id.clone(), denial.about(id), bracket),
+            Err(denial) => return Err(Box::new(refuse(id.clone(), denial.about(id), bracket))),
         };
         let hidden = attached.redaction();
         let bracket = bracket.refine(|record| match hidden.is_empty() {
@@ -107,29 +124,24 @@ impl Pipeline {
         let in_flight = if verbs.mutates() { bracket.start() } else { bracket.read_only() };
         let in_flight = match in_flight {
             Ok(in_flight) => in_flight,
-            Err(unavailable) => return unrecorded(id, &unavailable),
+            Err(unavailable) => return Err(Box::new(unrecorded(id, &unavailable))),
         };
         let permit = match admission.permit(&*self.liveness) {
             Ok(permit) => permit,
             Err(denial) => {
                 let recorded = in_flight.deny(&denial);
-                return reply(id, Err(denial), recorded);
+                return Err(Box::new(reply(id, Err(denial), recorded)));
             }
         };
         let outcome = dispatch(permit, &attached).await;
+        let undone = outcome.as_ref().is_err_and(|denial| denial.code.refuses());
         let recorded = in_flight.close(&outcome);
-        reply(id, outcome, recorded)
+        let reply = reply(id, outcome, recorded);
+        if undone { Err(Box::new(reply)) } else { Ok(reply) }
     }
 
-    /// Answers an admitted call with what the same one was answered before, and records that: when its
-    /// token still lives, for it may have waited since it was admitted.
+    /// Answers an admitted call with what the same one was answered before, and records that.
     pub fn replay(&self, admitted: Admitted, before: &Reply) -> Reply {
-        if let Some(token) = admitted.admission.token()
-            && let Err(denial) = self.liveness.check(token, self.clock.now())
-        {
-            let denial = denial.about(&admitted.admission.call().id);
-            return admitted.refuse(denial);
-        }
         let detail = json!({"replay": before.audit_id.as_ref().map(EventId::as_str)});
         let bracket = admitted.bracket.refine(|record| record.detail(&detail));
         match bracket.read_only().and_then(|row| row.close(&before.outcome)) {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use plexus_shared::transport::child::Running;
+use plexus_shared::transport::http::{Ask, Method};
 use plexus_tests::{PATIENCE, Primary, Stage, body};
 use serde_json::{Value, json};
 
@@ -67,4 +68,30 @@ async fn what_changed_since_it_was_asked_for_is_asked_anew() {
     let (status, answer) = agent.invoke(&token, WRITE, &input).await;
     assert_eq!((status, &answer["error"]["code"]), (401, &json!("grant_required")), "{answer}");
     assert!(!stage.path("notes/b.txt").exists());
+}
+
+#[tokio::test]
+async fn an_answer_is_not_repeated_under_another_definition() {
+    const READ: &str = "local/nas/notes.file.read";
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    stage.join(&primary, "nas").await;
+    let proxy = called(&stage, &primary, "Diary").await;
+    primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+    let agent = primary.agent("ada", &[READ]).await;
+    let bearer = format!("Bearer {}", agent.token(READ).await);
+    let call = json!({"id": READ, "idempotencyKey": "k", "input": {"path": "a.txt"}});
+    let read = async || {
+        let ask = Ask::with_body(Method::POST, "/invoke", &call);
+        body(&agent.send(ask.header("authorization", &bearer)).await)
+    };
+    let first = read().await;
+    assert_eq!(first["output"]["content"], "hello", "{first}");
+    assert_eq!(read().await["output"], first["output"]);
+    proxy.stop(PATIENCE).await.unwrap();
+    let proxy = called(&stage, &primary, "Accounts").await;
+    let again = read().await;
+    assert_eq!(again["error"]["code"], "transport_error", "{again}");
+    assert_eq!(again["error"]["detail"], json!({"outcome": "ok", "auditId": first["auditId"]}));
+    proxy.stop(PATIENCE).await.unwrap();
 }

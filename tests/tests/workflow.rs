@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use plexus_shared::transport::http::{Ask, Method};
 use plexus_tests::{Agent, Primary, Stage};
 use serde_json::{Value, json};
 
@@ -79,4 +80,26 @@ async fn what_was_revoked_is_not_reached_through_a_workflow_unasked() {
     assert_eq!((status, &ran["error"]["code"]), (401, &json!("token_revoked")), "{ran}");
     let (status, asked) = ada.ask(&json!({LOOK: "allow"})).await;
     assert!(asked["pendingId"].is_string(), "held or not, the owner is asked: {status} {asked}");
+}
+
+#[tokio::test]
+async fn a_workflow_ends_with_the_source_that_it_reaches() {
+    let (stage, primary, ada) = set().await;
+    let (_, asked) = ada.ask(&json!({SAVE: "allow"})).await;
+    let id = asked["pendingId"].as_str().unwrap();
+    primary.post(&format!("pending/{id}"), &json!({"action": "approve"})).await;
+    let token = ada.token(SAVE).await;
+    let ask = Ask { method: Method::DELETE, ..Ask::get("/admin/api/sources/notes") };
+    let ask = ask.header("x-plexus-connection-key", &primary.key);
+    assert_eq!(primary.send(ask).await.unwrap().status, 200);
+    std::fs::create_dir(stage.path("other")).unwrap();
+    let config = json!({"path": stage.path("other"), "mode": "read-write"});
+    primary.post("sources", &json!({"id": "notes", "kind": "workspace", "config": config})).await;
+    let (status, ran) = ada.invoke(&token, SAVE, &note()).await;
+    assert_eq!((status, &ran["error"]["code"]), (401, &json!("token_revoked")), "{ran}");
+    let (_, asked) = ada.ask(&json!({SAVE: "allow"})).await;
+    assert!(asked["pendingId"].is_string(), "what it writes to is another thing now: {asked}");
+    primary.running.kill().await;
+    let primary = stage.primary().await;
+    assert_eq!(primary.get("grants").await["grants"], json!([]), "nor after a restart");
 }

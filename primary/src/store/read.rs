@@ -134,6 +134,13 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreErr
     serde_json::from_str(&text).map_err(|why| damaged(row, column, why))
 }
 
+fn maybe_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>, StoreError> {
+    match row.get::<_, Option<String>>(column)? {
+        None => Ok(None),
+        Some(_) => json(row, column).map(Some),
+    }
+}
+
 fn time(row: &Row<'_>, column: usize) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_millis(row.get(column)?))
 }
@@ -167,6 +174,7 @@ fn grant(row: &Row<'_>) -> Result<Grant, StoreError> {
         granted_at: time(row, 5)?,
         expires_at: time(row, 6)?,
         window: json(row, 7)?,
+        extent: maybe_json(row, 8)?,
     })
 }
 

@@ -118,6 +118,7 @@ const STEPS: &[M<'_>] = &[
         "ALTER TABLE pending ADD COLUMN kind TEXT NOT NULL DEFAULT 'grant';
     ALTER TABLE extension ADD COLUMN agent TEXT;",
     ),
+    M::up("ALTER TABLE grant_ ADD COLUMN extent TEXT;"),
 ];
 
 /// Makes `connection` durable and brings its tables up to date.

@@ -44,9 +44,11 @@ pub enum Change {
     DropBundle(BundleId),
     /// A keyed call as it is now.
     PutReplay(ReplayRow),
+    /// A keyed call no more, by agent, capability and key: it was not made.
+    DropReplay((AgentId, String, String)),
     /// Keyed calls from before a moment, no more.
     PruneReplays(Timestamp),
-    /// Every grant on ids that begin so, no more.
+    /// Every grant on ids that begin so, or that reaches one through a workflow, no more.
     DropGrants(String),
     /// A pending item as it is now.
     PutPending(PendingRow),
@@ -128,12 +130,11 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             run(db, "DELETE FROM bundle WHERE id = ?1", [id.as_str()])
         }
         Change::PutReplay(row) => put_replay(db, row),
+        Change::DropReplay(key) => drop_replay(db, key),
         Change::PruneReplays(before) => {
             run(db, "DELETE FROM replay WHERE at < ?1", [before.as_millis()])
         }
-        Change::DropGrants(prefix) => {
-            run(db, "DELETE FROM grant_ WHERE substr(capability, 1, length(?1)) = ?1", [prefix])
-        }
+        Change::DropGrants(prefix) => drop_grants(db, prefix),
         Change::PutPending(row) => put_pending(db, row),
         Change::SetRules(rules) => set_rules(db, rules),
         Change::PutSource(row) => put_source(db, row),
@@ -215,7 +216,7 @@ fn put_agent(db: &Transaction<'_>, row: &AgentRow) -> rusqlite::Result<()> {
 fn put_grant(db: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<()> {
     run(
         db,
-        "INSERT OR REPLACE INTO grant_ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT OR REPLACE INTO grant_ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             grant.agent.as_str(),
             grant.capability.as_str(),
@@ -225,8 +226,15 @@ fn put_grant(db: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<()> {
             grant.granted_at.as_millis(),
             grant.expires_at.as_millis(),
             word(&grant.window),
+            grant.extent.as_ref().map(word),
         ],
     )
+}
+
+fn drop_grants(db: &Transaction<'_>, prefix: &str) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM grant_ WHERE substr(capability, 1, length(?1)) = ?1 OR EXISTS (
+        SELECT 1 FROM json_each(extent, '$.members') WHERE substr(value, 1, length(?1)) = ?1)";
+    run(db, sql, [prefix])
 }
 
 fn put_pending(db: &Transaction<'_>, row: &PendingRow) -> rusqlite::Result<()> {
@@ -265,6 +273,14 @@ fn put_replay(db: &Transaction<'_>, row: &ReplayRow) -> rusqlite::Result<()> {
             row.outcome
         ],
     )
+}
+
+fn drop_replay(
+    db: &Transaction<'_>,
+    (agent, capability, key): &(AgentId, String, String),
+) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM replay WHERE agent = ?1 AND capability = ?2 AND key = ?3";
+    run(db, sql, [agent.as_str(), capability, key])
 }
 
 fn put_workload(db: &Transaction<'_>, row: &WorkloadRow) -> rusqlite::Result<()> {

@@ -15,7 +15,7 @@ use plexus_shared::model::verb::{Verb, VerbSet};
 use plexus_shared::secret::{Credential, CredentialKind};
 use serde_json::{Value, json};
 
-use super::ledger::granted as granted_for;
+use super::ledger::{Granted, granted as granted_for};
 use super::sessions::Session;
 use super::{ChangeError, Trust};
 use crate::events::Event;
@@ -87,6 +87,9 @@ pub enum ConnectError {
         /// Why.
         why: String,
     },
+    /// No token could carry it.
+    #[error("{0}: this is more than one token can carry; give it a shorter constraint")]
+    TooLarge(String),
     /// There is no such agent.
     #[error("there is no agent called {0}; connect it first")]
     NoAgent(AgentId),
@@ -160,6 +163,7 @@ impl Trust {
         let mut changes = vec![Change::PutAgent(row)];
         changes.extend(granted.iter().flat_map(stand));
         self.change(record, changes).await?;
+        let granted = granted.into_iter().map(|granted| granted.grant).collect();
         Ok(Connected { code, expires_at, granted, skipped })
     }
 
@@ -188,7 +192,7 @@ impl Trust {
                 "skipped": skipped,
             }));
         self.change(record, granted.iter().flat_map(stand).collect()).await?;
-        Ok((granted, skipped))
+        Ok((granted.into_iter().map(|granted| granted.grant).collect(), skipped))
     }
 
     #[allow(clippy::type_complexity, reason = "the two lists a connection is answered with")]
@@ -197,7 +201,7 @@ impl Trust {
         agent: &AgentId,
         capabilities: &[StartingCapability],
         now: Timestamp,
-    ) -> Result<(Vec<Grant>, Vec<(String, String)>), ConnectError> {
+    ) -> Result<(Vec<Granted>, Vec<(String, String)>), ConnectError> {
         let catalog = self.core.registry.catalog();
         let missing = capabilities.iter().filter(|cap| catalog.get(&cap.id).is_none());
         let missing: Vec<_> = missing.map(|cap| cap.id.clone()).collect();
@@ -229,8 +233,11 @@ impl Trust {
                 skipped.push((cap.id.clone(), why.to_owned()));
                 continue;
             }
-            let grant = granted_for(agent, &definition.id, asked, window, now);
-            granted.push(Grant { constraint: cap.constraint.clone(), ..grant });
+            let mut given = granted_for(agent, &definition.id, asked, whole, window, now);
+            given.grant.constraint.clone_from(&cap.constraint);
+            let too_large = |_| ConnectError::TooLarge(cap.id.clone());
+            self.fits(agent, std::iter::once(&given)).map_err(too_large)?;
+            granted.push(given);
         }
         Ok((granted, skipped))
     }
@@ -332,13 +339,21 @@ impl Trust {
     }
 }
 
-/// What makes `grant` stand: the owner's yes lifts the mark of a revoke.
-pub(super) fn stand(grant: &Grant) -> [Change; 2] {
+/// What makes a grant stand, unless it is for one use: the owner's yes lifts the mark of a revoke.
+pub(super) fn stand(Granted { grant, .. }: &Granted) -> Vec<Change> {
+    if grant.window == TrustWindow::Once {
+        return Vec::new();
+    }
     let lift = Change::LiftTombstone(grant.agent.clone(), grant.capability.clone());
-    [lift, Change::PutGrant(grant.clone())]
+    vec![lift, Change::PutGrant(grant.clone())]
 }
 
-pub(super) fn describe(grant: &Grant) -> Value {
+pub(super) fn describe(Granted { grant, .. }: &Granted) -> Value {
+    tell(grant)
+}
+
+/// A grant as the log has it.
+pub(super) fn tell(grant: &Grant) -> Value {
     let capability: &CapabilityId = &grant.capability;
     json!({
         "id": capability,

@@ -1,10 +1,12 @@
 //! The owner answers.
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
+use plexus_shared::gate::constraint::both;
 use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::{CapabilityId, PendingId};
 use plexus_shared::model::constraint::Constraint;
+use plexus_shared::model::denial::Denial;
 use plexus_shared::model::scope::ScopedToken;
 use plexus_shared::model::trust::{Grant, TrustWindow};
 use plexus_shared::source::registry::Catalog;
@@ -12,7 +14,7 @@ use serde_json::json;
 
 use super::agents::{describe, stand};
 use super::grants::{digest, narration};
-use super::ledger::granted;
+use super::ledger::{Granted, granted};
 use super::narration::PendingNarration;
 use super::{ChangeError, Trust};
 use crate::events::Decision;
@@ -22,7 +24,8 @@ use crate::store::rows::{Ask, AskedGrants, Matter, PendingRow, PendingState};
 /// What the owner says.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Yes, for this long; the default of each capability when it isn't said. A constraint narrows.
+    /// Yes, for this long; the default of each capability when it isn't said. A constraint narrows
+    /// what each was asked with.
     Approve(Option<TrustWindow>, Option<Constraint>),
     /// No, for this reason.
     Deny(Option<String>),
@@ -45,9 +48,27 @@ pub enum AnswerError {
         /// The item that asks for what it is now.
         anew: Option<PendingId>,
     },
+    /// The owner's constraint does not go with what was asked for, or is too long.
+    #[error("{0}")]
+    Unfit(String),
     /// It could not be recorded or kept.
     #[error(transparent)]
     Change(#[from] ChangeError),
+}
+
+/// Lets `grant` be for inputs that `own` admits too, and only those.
+fn narrow(grant: &mut Grant, own: &Constraint) -> Result<(), AnswerError> {
+    let joined = match &grant.constraint {
+        None => own.clone(),
+        Some(asked) => both(asked, own).map_err(|why| {
+            AnswerError::Unfit(format!(
+                "{}: the agent asked with a constraint; {why}",
+                grant.capability
+            ))
+        })?,
+    };
+    grant.constraint = Some(joined);
+    Ok(())
 }
 
 fn next(anew: Option<&PendingId>) -> String {
@@ -109,11 +130,15 @@ impl Trust {
         if let Some(id) = self.moved(asked) {
             return Err(self.ask_anew(&item, asked, id).await?);
         }
+        let mut granted = self.granted_by(&item, window);
+        if let Some(own) = &constraint {
+            granted.iter_mut().try_for_each(|granted| narrow(&mut granted.grant, own))?;
+        }
+        let unfit = |denial: Denial| AnswerError::Unfit(denial.message);
+        self.fits(&item.agent, granted.iter()).map_err(unfit)?;
         let bundle = asked.bundle.as_ref().map(|asked| self.bundle_of(&item.agent, asked));
-        let mut grants = self.granted_by(&item, asked, window);
-        for grant in &mut grants {
+        for Granted { grant, .. } in &mut granted {
             grant.bundle = bundle.as_ref().map(|row| row.id.clone());
-            grant.constraint = constraint.clone().or_else(|| grant.constraint.take());
         }
         let item = item.settled(PendingState::Approved);
         let record = Record::new(EventType::GrantAllow)
@@ -123,16 +148,15 @@ impl Trust {
             .detail(&json!({
                 "by": "owner",
                 "pendingId": item.id,
-                "granted": grants.iter().map(describe).collect::<Vec<_>>(),
+                "granted": granted.iter().map(describe).collect::<Vec<_>>(),
             }));
-        let standing = grants.iter().filter(|grant| grant.window != TrustWindow::Once);
-        let mut changes: Vec<_> = standing.flat_map(stand).collect();
+        let mut changes: Vec<_> = granted.iter().flat_map(stand).collect();
         changes.extend(bundle.map(Change::PutBundle));
         changes.push(Change::PutPending(item.clone()));
         self.change(record, changes).await?;
-        let token = self.hand_over(&item, &grants);
+        let token = self.hand_over(&item, &granted);
         self.tell_resolved(&item, Decision::Approved, token);
-        Ok(grants)
+        Ok(granted.into_iter().map(|granted| granted.grant).collect())
     }
 
     /// The first thing that was asked for and that is not what it was then.
@@ -179,25 +203,27 @@ impl Trust {
         Ok(AnswerError::Changed { id, anew: anew.map(|row| row.id) })
     }
 
-    fn granted_by(
+    /// What a yes to `item` gives, for the window the owner picks.
+    pub(super) fn granted_by(
         &self,
         item: &PendingRow,
-        asked: &AskedGrants,
-        window: Option<TrustWindow>,
-    ) -> Vec<Grant> {
+        picked: Option<TrustWindow>,
+    ) -> Vec<Granted> {
         let catalog = self.core.registry.catalog();
-        asked.asks.iter().map(|ask| self.yes(&catalog, item, ask, window)).collect()
+        item.asks().iter().map(|ask| self.yes(&catalog, item, ask, picked)).collect()
     }
 
-    /// What a yes to `ask` of `item` gives, for the window the owner picks.
+    /// What a yes to `ask` of `item` gives, for the window the owner picks; for its default where none
+    /// is.
     pub(super) fn yes(
         &self,
         catalog: &Catalog,
         item: &PendingRow,
         ask: &Ask,
         picked: Option<TrustWindow>,
-    ) -> Grant {
-        let Whole { class, verbs, .. } = Whole::of(catalog, ask.id.as_str(), ask.verbs);
+    ) -> Granted {
+        let whole = Whole::of(catalog, ask.id.as_str(), ask.verbs);
+        let (class, verbs) = (whole.class, whole.verbs);
         let window = match picked {
             Some(picked) => self.window(Picker::Owner, class, verbs, Some(picked)),
             // A call that was shown is what is allowed: once, unless the owner says more.
@@ -205,20 +231,22 @@ impl Trust {
             None => self.window(Picker::Agent, class, verbs, ask.window),
         };
         let window = if item.agent.is_anonymous() { TrustWindow::Once } else { window };
-        let grant = granted(&item.agent, &ask.id, ask.verbs, window, self.now());
-        Grant { constraint: ask.constraint.clone(), ..grant }
+        let now = self.now();
+        let mut granted = granted(&item.agent, &ask.id, ask.verbs, whole, window, now);
+        granted.grant.constraint.clone_from(&ask.constraint);
+        granted
     }
 
     /// Mints the token the asking session is waiting for, when that session still lives. A standing
     /// grant outlives it; a single use does not.
-    fn hand_over(&self, item: &PendingRow, grants: &[Grant]) -> Option<ScopedToken> {
+    fn hand_over(&self, item: &PendingRow, granted: &[Granted]) -> Option<ScopedToken> {
         let session = self.sessions.live(item.session.as_str(), self.now())?;
         let input = item.grants().and_then(|asked| asked.input.as_ref());
         let shown = input.and_then(|input| {
             let bytes = data_encoding::HEXLOWER.decode(input.digest.as_bytes()).ok()?;
             bytes.try_into().ok()
         });
-        let minted = self.mint(&session, grants, shown).inspect_err(|error| {
+        let minted = self.mint(&session, granted, shown).inspect_err(|error| {
             tracing::warn!(%error, "no token was minted for an approved request");
         });
         let token = minted.ok()?;

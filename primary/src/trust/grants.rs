@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::agents::{describe, stand};
 use super::authorizer::{Decision, Question};
-use super::ledger::{Ledger, granted};
+use super::ledger::{Granted, Ledger, granted};
 use super::narration::{PendingNarration, narrate};
 use super::sessions::Session;
 use super::{ChangeError, MAX_OPEN_ITEMS, Trust};
@@ -90,8 +90,8 @@ pub struct GrantStatus {
 }
 
 struct Sorted {
-    held: Vec<Grant>,
-    fresh: Vec<Grant>,
+    held: Vec<Granted>,
+    fresh: Vec<Granted>,
     asks: Vec<Ask>,
     declined: Vec<Declined>,
 }
@@ -125,6 +125,11 @@ impl Trust {
                 self.place(session, Matter::Grant(AskedGrants { asks, input, bundle }))
             })
             .transpose()?;
+        // Nobody is asked, and nothing allowed, for what no token could carry.
+        self.fits(&session.agent, sorted.held.iter().chain(&sorted.fresh))?;
+        if let Some(Item::New(row)) = &item {
+            self.fits(&row.agent, self.granted_by(row, None).iter())?;
+        }
         self.allow_fresh(session, &mut sorted.fresh, &occasion).await?;
         if let Some(Item::New(row)) = &item {
             self.ask(session, row).await?;
@@ -183,9 +188,8 @@ impl Trust {
                 (Some(held), None) => Some(held) == ask.constraint.as_ref(),
             };
             let whole = Whole::of(catalog, id.as_str(), ask.verbs);
-            let held = ledger.standing(agent, id, ask.verbs, fits, now);
-            let held = held.filter(|_| ledger.may_stand(agent, &whole));
             let verbs = ask.verbs;
+            let held = ledger.standing(agent, id, verbs, &whole, fits, now);
             let question = Question {
                 provenance: whole.class,
                 verbs: whole.verbs,
@@ -195,15 +199,17 @@ impl Trust {
             match (authorizer.decide(&question), held) {
                 (Decision::Allow, Some(grant)) => {
                     let constraint = ask.constraint.or_else(|| grant.constraint.clone());
-                    sorted.held.push(Grant { verbs, constraint, ..grant.clone() });
+                    let grant = Grant { verbs, constraint, ..grant.clone() };
+                    sorted.held.push(Granted { grant, whole });
                 }
                 (Decision::Allow, None) => {
                     let window = match agent.is_anonymous() {
                         true => TrustWindow::Once,
                         false => self.window(Picker::Agent, whole.class, whole.verbs, ask.window),
                     };
-                    let grant = granted(agent, id, verbs, window, now);
-                    sorted.fresh.push(Grant { constraint: ask.constraint, ..grant });
+                    let mut fresh = granted(agent, id, verbs, whole, window, now);
+                    fresh.grant.constraint = ask.constraint;
+                    sorted.fresh.push(fresh);
                 }
                 (Decision::Ask(reason), _) => sorted.asks.push(Ask {
                     id: id.clone(),
@@ -250,14 +256,14 @@ impl Trust {
     async fn allow_fresh(
         &self,
         session: &Session,
-        fresh: &mut [Grant],
+        fresh: &mut [Granted],
         occasion: &Occasion,
     ) -> Result<(), ChangeError> {
         if fresh.is_empty() {
             return Ok(());
         }
         let bundle = occasion.bundle.as_ref().map(|asked| self.bundle_of(&session.agent, asked));
-        for grant in fresh.iter_mut() {
+        for Granted { grant, .. } in fresh.iter_mut() {
             grant.bundle = bundle.as_ref().map(|row| row.id.clone());
         }
         let record = Record::new(EventType::GrantAllow)
@@ -268,8 +274,7 @@ impl Trust {
                 "by": "policy",
                 "granted": fresh.iter().map(describe).collect::<Vec<_>>(),
             }));
-        let standing = fresh.iter().filter(|grant| grant.window != TrustWindow::Once);
-        let mut changes: Vec<_> = standing.flat_map(stand).collect();
+        let mut changes: Vec<_> = fresh.iter().flat_map(stand).collect();
         changes.extend(bundle.map(Change::PutBundle));
         self.change(record, changes).await?;
         Ok(())

@@ -47,9 +47,7 @@ impl Ledger {
                 self.spent.insert(hash);
             }
             Change::PutGrant(grant) => self.put_grant(grant),
-            Change::DropGrants(prefix) => {
-                self.grants.retain(|(_, capability), _| !capability.as_str().starts_with(&prefix));
-            }
+            Change::DropGrants(prefix) => self.keep_grants(|grant| !grant.reaches(&prefix)),
             Change::RevokeGrants { agent, capability, .. } => {
                 let pair = (agent, capability);
                 self.grants.remove(&pair);
@@ -63,8 +61,7 @@ impl Ledger {
             }
             Change::DropBundle(id) => {
                 self.bundles.remove(&id);
-                let keep = |grant: &Grant| grant.bundle.as_ref() != Some(&id);
-                self.grants.values_mut().for_each(|held| held.retain(keep));
+                self.keep_grants(|grant| grant.bundle.as_ref() != Some(&id));
             }
             Change::PutPending(row) => {
                 self.pending.insert(row.id.clone(), row);
@@ -80,6 +77,7 @@ impl Ledger {
             | Change::PutCursor { .. }
             | Change::PutCatalog { .. }
             | Change::PutReplay(_)
+            | Change::DropReplay(_)
             | Change::PruneReplays(_)
             | Change::SetRevision(_)
             | Change::SetFrozen(_)
@@ -111,6 +109,11 @@ impl Ledger {
         held.push(grant);
     }
 
+    fn keep_grants(&mut self, keep: impl Fn(&Grant) -> bool) {
+        self.grants.values_mut().for_each(|held| held.retain(&keep));
+        self.grants.retain(|_, held| !held.is_empty());
+    }
+
     /// The agent called `id`.
     pub fn agent(&self, id: &AgentId) -> Option<&AgentRow> {
         self.agents.get(id)
@@ -139,13 +142,14 @@ impl Ledger {
     }
 
     /// What `agent` holds on `capability` that covers `verbs` and whose constraint `fits`, standing and
-    /// unexpired at `now`: of several, the one that ends last. Each approval stands by itself; none lengthens or shortens
-    /// another.
+    /// unexpired at `now`, and still a yes to the `whole` that it comes to: of several, the one that
+    /// ends last. Each approval stands by itself; none lengthens or shortens another.
     pub fn standing(
         &self,
         agent: &AgentId,
         capability: &CapabilityId,
         verbs: VerbSet,
+        whole: &Whole,
         fits: impl Fn(Option<&Constraint>) -> bool,
         now: Timestamp,
     ) -> Option<&Grant> {
@@ -153,7 +157,8 @@ impl Ledger {
         let standing = |grant: &&Grant| grant.window != TrustWindow::Once && grant.expires_at > now;
         let covers = |grant: &&Grant| grant.verbs.covers(verbs) && fits(grant.constraint.as_ref());
         let covering = held.iter().filter(standing).filter(covers);
-        covering.max_by_key(|grant| grant.expires_at)
+        let good = covering.filter(|grant| self.may_stand(grant, whole));
+        good.max_by_key(|grant| grant.expires_at)
     }
 
     /// Whether the owner revoked this and has not said yes to it since.
@@ -163,13 +168,16 @@ impl Ledger {
 
     /// Whether the owner revoked a member of a workflow and has not said yes to it since.
     pub fn marked(&self, agent: &AgentId, whole: &Whole) -> bool {
-        whole.members.iter().any(|member| self.tombstoned(agent, &member.id))
+        whole.known_members().iter().any(|member| self.tombstoned(agent, &member.id))
     }
 
-    /// Whether an earlier yes to something that comes to `whole` is good still: no yes outlives a
-    /// revoke of a member, or a member that runs something.
-    pub fn may_stand(&self, agent: &AgentId, whole: &Whole) -> bool {
-        !whole.verbs.contains(Verb::Execute) && !self.marked(agent, whole)
+    /// Whether an earlier yes to something that comes to `whole` now is good still: no yes outlives a
+    /// revoke of a member, or a member that runs something, or covers more than it came to when it was
+    /// given.
+    fn may_stand(&self, grant: &Grant, whole: &Whole) -> bool {
+        !whole.verbs.contains(Verb::Execute)
+            && !self.marked(&grant.agent, whole)
+            && whole.within(grant.extent.as_ref())
     }
 
     /// The bundle `id`.
@@ -223,15 +231,24 @@ fn aged(row: &PendingRow, now: Timestamp) -> PendingRow {
     row
 }
 
-/// The grant that an approval of `verbs` for `window` makes.
+/// A grant, and what it comes to now.
+pub(super) struct Granted {
+    /// The grant.
+    pub(super) grant: Grant,
+    /// What it comes to.
+    pub(super) whole: Whole,
+}
+
+/// What an approval of `verbs`, which come to `whole`, makes for `window`.
 pub(super) fn granted(
     agent: &AgentId,
     capability: &CapabilityId,
     verbs: VerbSet,
+    whole: Whole,
     window: TrustWindow,
     now: Timestamp,
-) -> Grant {
-    Grant {
+) -> Granted {
+    let grant = Grant {
         agent: agent.clone(),
         capability: capability.clone(),
         verbs,
@@ -240,7 +257,9 @@ pub(super) fn granted(
         granted_at: now,
         expires_at: window.expiry(now),
         window,
-    }
+        extent: Some(whole.extent()),
+    };
+    Granted { grant, whole }
 }
 
 #[cfg(test)]
@@ -248,7 +267,15 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::store::rows::Matter;
+    use plexus_shared::model::scope::MemberScope;
+    use plexus_shared::model::trust::{Provenance, Sensitivity};
     use plexus_shared::model::verb::Verb;
+
+    /// What comes to itself alone.
+    fn alone(verbs: VerbSet) -> Whole {
+        let (class, sensitivity) = (Provenance::Managed, Sensitivity::Low);
+        Whole { members: Ok(Vec::new()), verbs, class, sensitivity }
+    }
 
     #[test]
     fn an_extension_that_waits_no_more_is_not_kept_to_be_shown() {
@@ -282,16 +309,53 @@ mod tests {
         let (agent, id) = ("ada".parse().unwrap(), "a.b.c".parse().unwrap());
         let write: VerbSet = [Verb::Write].into_iter().collect();
         let mut ledger = Ledger::default();
-        ledger.put_grant(granted(&agent, &id, write, TrustWindow::UntilRevoked, now));
-        ledger.put_grant(granted(&agent, &id, VerbSet::READ, TrustWindow::Hour, now));
+        let give = |verbs, window| granted(&agent, &id, verbs, alone(verbs), window, now).grant;
+        ledger.put_grant(give(write, TrustWindow::UntilRevoked));
+        ledger.put_grant(give(VerbSet::READ, TrustWindow::Hour));
         let ends = |ledger: &Ledger, verbs, at| {
-            ledger.standing(&agent, &id, verbs, |_| true, at).map(|grant| grant.expires_at)
+            let held = ledger.standing(&agent, &id, verbs, &alone(verbs), |_| true, at);
+            held.map(|grant| grant.expires_at)
         };
         assert_eq!(ends(&ledger, VerbSet::READ, now), Some(TrustWindow::Hour.expiry(now)));
         assert_eq!(ends(&ledger, write, now), Some(TrustWindow::UntilRevoked.expiry(now)));
         assert_eq!(ends(&ledger, write.union(VerbSet::READ), now), None, "two halves are no whole");
-        ledger.put_grant(granted(&agent, &id, VerbSet::READ, TrustWindow::Day, now));
+        ledger.put_grant(give(VerbSet::READ, TrustWindow::Day));
         assert_eq!(ends(&ledger, VerbSet::READ, now), Some(TrustWindow::Day.expiry(now)));
         assert_eq!(ledger.grants(Some(&agent), now).len(), 2, "the same verbs again replace");
+    }
+
+    #[test]
+    fn a_yes_to_a_workflow_ends_where_it_comes_to_more_than_it_did() {
+        let now = Timestamp::from_millis(0);
+        let (agent, id) = ("ada".parse().unwrap(), "w.f.run".parse().unwrap());
+        let member: CapabilityId = "a.b.c".parse().unwrap();
+        let whole = |verbs: &[Verb], class| {
+            let verbs = verbs.iter().copied().collect();
+            let members = vec![MemberScope { id: member.clone(), verbs }];
+            Whole { members: Ok(members), class, ..alone(VerbSet::READ.union(verbs)) }
+        };
+        let (read, write) = ([Verb::Read], [Verb::Read, Verb::Write]);
+        let approved = whole(&read, Provenance::Managed);
+        let mut ledger = Ledger::default();
+        let yes = granted(&agent, &id, VerbSet::READ, approved, TrustWindow::Week, now).grant;
+        ledger.put_grant(yes.clone());
+        let stands = |ledger: &Ledger, whole: &Whole| {
+            ledger.standing(&agent, &id, VerbSet::READ, whole, |_| true, now).is_some()
+        };
+        assert!(stands(&ledger, &whole(&read, Provenance::Managed)));
+        assert!(!stands(&ledger, &whole(&write, Provenance::Managed)), "its member writes now");
+        assert!(!stands(&ledger, &whole(&read, Provenance::Extension)), "or is someone else's");
+        // A new yes, to what it comes to now, stands beside the old one.
+        let wider = whole(&write, Provenance::Managed);
+        let narrow =
+            Some(serde_json::from_str(r#"{"allow":{"field":"f","values":["x"]}}"#).unwrap());
+        let new = granted(&agent, &id, VerbSet::READ, wider, TrustWindow::Hour, now).grant;
+        ledger.put_grant(Grant { constraint: narrow, ..new });
+        assert!(
+            stands(&ledger, &whole(&write, Provenance::Managed)),
+            "the longer one hides it not"
+        );
+        ledger.apply(Change::DropGrants("a.".to_owned()));
+        assert!(ledger.grants(None, now).is_empty(), "it goes with what it reaches");
     }
 }

@@ -4,20 +4,18 @@ use plexus_shared::admit::Binding;
 use plexus_shared::admit::token::{Claims, MAX_TOKEN_BYTES};
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
-use plexus_shared::gate::members::member_scopes;
-use plexus_shared::ids::TokenId;
+use plexus_shared::ids::{AgentId, SessionId, TokenId};
 use plexus_shared::model::denial::{Code, Denial};
-use plexus_shared::model::entry::EntryKind;
 use plexus_shared::model::input::Digest;
 use plexus_shared::model::scope::{ScopedToken, TokenScope, Transitive};
 use plexus_shared::model::trust::{Grant, TrustWindow};
-use plexus_shared::source::registry::Catalog;
 
+use super::ledger::Granted;
 use super::sessions::Session;
 use super::{ChangeError, Trust};
 
 impl Trust {
-    /// Mints a token for `session` over `grants`: their verbs, no longer than the shortest of the
+    /// Mints a token for `session` over `granted`: their verbs, no longer than the shortest of the
     /// token's life, the session and the grants. What was granted once can be used once.
     ///
     /// # Errors
@@ -25,12 +23,13 @@ impl Trust {
     pub(super) fn mint(
         &self,
         session: &Session,
-        grants: &[Grant],
+        granted: &[Granted],
         input: Option<Digest>,
     ) -> Result<ScopedToken, Denial> {
         let now = self.now();
-        let standing = || grants.iter().filter(|grant| grant.window != TrustWindow::Once);
-        let grant_ends = standing().map(|grant| grant.expires_at).min();
+        let grants = || granted.iter().map(|granted| &granted.grant);
+        let once = |grant: &&Grant| grant.window == TrustWindow::Once;
+        let grant_ends = grants().filter(|grant| !once(grant)).map(|grant| grant.expires_at).min();
         let expires_at =
             [Some(now.plus(self.lifetimes().token)), Some(session.expires_at), grant_ends]
                 .into_iter()
@@ -39,16 +38,7 @@ impl Trust {
                 .unwrap_or(now);
         // The wire counts whole seconds; what is shown is what is enforced.
         let expires_at = Timestamp::from_millis(expires_at.as_secs() * 1000);
-        let catalog = self.core.registry.catalog();
-        let transitive: Vec<_> =
-            grants.iter().filter_map(|grant| transitive(&catalog, grant)).collect();
-        let direct = grants.iter().map(|grant| TokenScope {
-            id: grant.capability.clone(),
-            verbs: grant.verbs,
-            synthesized_for: None,
-            constraint: grant.constraint.clone(),
-        });
-        let scopes: Vec<_> = direct.chain(transitive.iter().flat_map(members)).collect();
+        let scopes = scopes(granted.iter());
         let jti = TokenId::fresh(now);
         let claims = Claims::new(
             session.agent.clone(),
@@ -67,8 +57,8 @@ impl Trust {
             .outcome(RecordOutcome::Ok)
             .detail(&serde_json::json!({ "scopes": scopes, "expiresAt": expires_at }));
         self.core.audit.append(record).map_err(ChangeError::from)?;
-        let single = grants.iter().filter(|grant| grant.window == TrustWindow::Once);
-        let single = single.filter_map(|grant| {
+        let catalog = self.core.registry.catalog();
+        let single = grants().filter(once).filter_map(|grant| {
             let definition = catalog.get(grant.capability.as_str())?.target.digest;
             Some((grant.capability.clone(), Binding { definition, input }))
         });
@@ -84,10 +74,27 @@ impl Trust {
             jti,
             expires_at,
             scopes,
-            transitive,
+            transitive: granted.iter().filter_map(transitive).collect(),
             grant_expires_at: grant_ends,
-            trust_window: grants.iter().map(|grant| grant.window).reduce(TrustWindow::shorter),
+            trust_window: grants().map(|grant| grant.window).reduce(TrustWindow::shorter),
         })
+    }
+
+    /// Whether a token over `granted` can be read back, whenever and in whichever session it is minted.
+    /// What can't is refused before anyone is asked.
+    ///
+    /// # Errors
+    /// `schema_validation_failed` when it is longer than that.
+    pub(super) fn fits<'a>(
+        &self,
+        agent: &AgentId,
+        granted: impl Iterator<Item = &'a Granted> + Clone,
+    ) -> Result<(), Denial> {
+        let (now, last) = (self.now(), TrustWindow::UntilRevoked.expiry(self.now()));
+        let (session, jti) = (SessionId::fresh(now), TokenId::fresh(now));
+        let scopes = scopes(granted);
+        let claims = Claims::new(agent.clone(), session, jti, scopes, now, last, Some(last));
+        self.sign(&claims).map(|_| ())
     }
 
     /// `claims`, signed; no longer than a token may be.
@@ -95,30 +102,39 @@ impl Trust {
         let signed = self.keys.sign(claims);
         let token = signed.map_err(|_| Denial::internal("no token could be signed"))?;
         if token.len() > MAX_TOKEN_BYTES {
-            let message = "this is more than one token can carry; ask for less at a time";
+            let message = "this is more than one token can carry; ask for less at a time, or with \
+                           shorter constraints";
             return Err(Denial::new(Code::SchemaValidationFailed, message));
         }
         Ok(token)
     }
 }
 
-/// What `grant` lets the run of a workflow do; nothing for another kind of entry, or when the members
-/// are not as the workflow says.
-fn transitive(catalog: &Catalog, grant: &Grant) -> Option<Transitive> {
-    let definition = &catalog.get(grant.capability.as_str())?.target.definition;
-    if definition.kind != EntryKind::Workflow {
-        return None;
-    }
-    let member_scopes = member_scopes(catalog, definition.id.as_str()).ok()?;
-    Some(Transitive { workflow_id: grant.capability.clone(), member_scopes })
+/// What a token over `granted` says: each capability, then what the workflows among them reach.
+fn scopes<'a>(granted: impl Iterator<Item = &'a Granted> + Clone) -> Vec<TokenScope> {
+    let direct = granted.clone().map(|Granted { grant, .. }| TokenScope {
+        id: grant.capability.clone(),
+        verbs: grant.verbs,
+        synthesized_for: None,
+        constraint: grant.constraint.clone(),
+    });
+    direct.chain(granted.flat_map(members)).collect()
 }
 
-/// The scopes that only the run of the workflow can use.
-fn members(of: &Transitive) -> impl Iterator<Item = TokenScope> {
-    of.member_scopes.iter().map(|member| TokenScope {
+/// The scopes that only the run of a workflow can use.
+fn members(of: &Granted) -> impl Iterator<Item = TokenScope> {
+    of.whole.known_members().iter().map(|member| TokenScope {
         id: member.id.clone(),
         verbs: member.verbs,
-        synthesized_for: Some(of.workflow_id.clone()),
+        synthesized_for: Some(of.grant.capability.clone()),
         constraint: None,
     })
+}
+
+/// What a grant lets the run of a workflow do; nothing for another kind of entry, or when the members
+/// are not as the workflow says.
+fn transitive(of: &Granted) -> Option<Transitive> {
+    let member_scopes = of.whole.known_members().to_vec();
+    let workflow_id = of.grant.capability.clone();
+    (!member_scopes.is_empty()).then_some(Transitive { workflow_id, member_scopes })
 }

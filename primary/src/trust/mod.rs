@@ -37,6 +37,7 @@ use plexus_shared::model::verb::VerbSet;
 
 use crate::core::Core;
 use crate::events::{Audience, Decision, Event};
+use crate::replays::Replays;
 use crate::settings::Settings;
 use crate::store::rows::{PendingRow, PendingState};
 use crate::store::{Change, StoreError};
@@ -82,6 +83,7 @@ pub struct Trust {
     gate: tokio::sync::Mutex<()>,
     ledger: RwLock<Ledger>,
     sessions: Arc<Sessions>,
+    replays: Arc<Replays>,
     keys: TokenKeys,
     frozen: AtomicBool,
 }
@@ -114,12 +116,13 @@ impl Trust {
         core: Core,
         ledger: Ledger,
         sessions: Arc<Sessions>,
+        replays: Arc<Replays>,
         keys: TokenKeys,
         frozen: bool,
     ) -> Self {
         let gate = tokio::sync::Mutex::default();
-        let ledger = RwLock::new(ledger);
-        Self { core, gate, ledger, sessions, keys, frozen: AtomicBool::new(frozen) }
+        let (ledger, frozen) = (RwLock::new(ledger), AtomicBool::new(frozen));
+        Self { core, gate, ledger, sessions, replays, keys, frozen }
     }
 
     /// Sessions and live tokens.
@@ -173,6 +176,7 @@ impl Trust {
         }
         let struck = self.sessions.strike(|scope| scope.as_str().starts_with(prefix));
         self.tell_struck(struck, "what it was for has gone");
+        self.replays.let_go(|_, id| id.starts_with(prefix));
     }
 
     /// Tells that `row` is answered: the session that asked, with the token it may use now, and the

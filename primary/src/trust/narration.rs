@@ -1,6 +1,6 @@
 //! What the owner is told, written by the gateway so that no agent can colour it.
 
-use plexus_shared::gate::members::{Whole, member_scopes};
+use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::{AgentId, CapabilityId};
 use plexus_shared::model::entry::EntryKind;
@@ -55,7 +55,7 @@ pub fn narrate(catalog: &Catalog, item: &PendingRow, ask: &Ask) -> Option<Pendin
     // Their words stay between our quotation marks.
     let quoted = |words: &str| words.replace(['“', '”', '"'], "'");
     let why = purpose.as_ref().map(|words| format!(" — “{}”", quoted(words))).unwrap_or_default();
-    let members = match member_scopes(catalog, id) {
+    let members = match &whole.members {
         Ok(members) if members.is_empty() => String::new(),
         Ok(members) => {
             let named = members.iter().map(|member| format!("{} [{}]", member.id, member.verbs));

@@ -43,7 +43,7 @@ impl Trust {
         let preview = |ask| {
             let window = |picked| {
                 let stands = is_as_asked(&catalog, ask);
-                stands.then(|| self.yes(&catalog, item, ask, picked).window)
+                stands.then(|| self.yes(&catalog, item, ask, picked).grant.window)
             };
             Preview {
                 id: ask.id.clone(),
@@ -51,7 +51,9 @@ impl Trust {
                 trust_window: window(None),
                 longest: window(longest),
                 constraint: ask.constraint.clone(),
-                members: Whole::of(&catalog, ask.id.as_str(), ask.verbs).members,
+                members: Whole::of(&catalog, ask.id.as_str(), ask.verbs)
+                    .members
+                    .unwrap_or_default(),
             }
         };
         item.asks().iter().map(preview).collect()

@@ -12,10 +12,11 @@ use plexus_shared::gate::members::Whole;
 use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, TokenId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
-use plexus_shared::model::scope::ScopedToken;
+use plexus_shared::model::scope::{ScopedToken, TokenScope};
 use plexus_shared::model::trust::Grant;
 use serde_json::json;
 
+use super::ledger::Granted;
 use super::{ChangeError, Trust};
 use crate::store::Change;
 use crate::store::rows::{AgentRow, PendingRow, PendingState};
@@ -89,7 +90,7 @@ impl Trust {
                 (Record::new(EventType::GrantRevoke), vec![Change::DropBundle(id.clone())], gone)
             }
         };
-        let removed: Vec<_> = gone.iter().map(super::agents::describe).collect();
+        let removed: Vec<_> = gone.iter().map(super::agents::tell).collect();
         let detail = json!({"reason": reason, "selector": tell(selector), "removed": removed});
         let record = record.outcome(RecordOutcome::Ok).detail(&detail);
         let audit_id = self.change(record, changes).await?;
@@ -142,7 +143,7 @@ impl Trust {
         changes.extend(open.into_iter().filter(|item| item.agent == *agent).map(deny));
         let row = AgentRow { code: None, pat: None, revoked_at: Some(now), ..row };
         changes.push(Change::PutAgent(row));
-        let removed: Vec<_> = gone.iter().map(super::agents::describe).collect();
+        let removed: Vec<_> = gone.iter().map(super::agents::tell).collect();
         let record = Record::new(EventType::AgentRevoke)
             .agent(agent)
             .outcome(RecordOutcome::Ok)
@@ -150,6 +151,7 @@ impl Trust {
         let audit_id = self.change(record, changes).await?;
         let jtis = self.tell_struck(self.sessions.strike_of(agent, |_| true), "agent revoked");
         let sessions = self.sessions.end_all(agent);
+        self.replays.let_go(|whose, _| whose == agent);
         Ok(Some(AgentRevoked { enrollment, sessions, grants: gone.len(), jtis, audit_id }))
     }
 
@@ -198,20 +200,16 @@ impl Trust {
         Ok(fresh)
     }
 
-    fn still_standing(&self, token: &VerifiedToken) -> Vec<Grant> {
+    fn still_standing(&self, token: &VerifiedToken) -> Vec<Granted> {
         let (ledger, now) = (self.ledger(), self.now());
         let catalog = self.core.registry.catalog();
         let direct = token.scopes().iter().filter(|scope| scope.synthesized_for.is_none());
         let standing = direct.filter_map(|scope| {
-            let whole = Whole::of(&catalog, scope.id.as_str(), scope.verbs);
-            if !ledger.may_stand(token.agent(), &whole) {
-                return None;
-            }
-            let fits =
-                |held: Option<&Constraint>| held.is_none() || held == scope.constraint.as_ref();
-            let grant = ledger.standing(token.agent(), &scope.id, scope.verbs, fits, now)?;
-            let (verbs, constraint) = (scope.verbs, scope.constraint.clone());
-            Some(Grant { verbs, constraint, ..grant.clone() })
+            let TokenScope { id, verbs, constraint, .. } = scope.clone();
+            let whole = Whole::of(&catalog, id.as_str(), verbs);
+            let fits = |held: Option<&Constraint>| held.is_none() || held == constraint.as_ref();
+            let grant = ledger.standing(token.agent(), &id, verbs, &whole, fits, now)?.clone();
+            Some(Granted { grant: Grant { verbs, constraint, ..grant }, whole })
         });
         standing.collect()
     }

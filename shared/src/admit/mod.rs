@@ -81,9 +81,14 @@ impl Admission {
         self.authority.agent()
     }
 
-    /// The token behind the call, where there is one.
-    pub(crate) fn token(&self) -> Option<&VerifiedToken> {
-        self.authority.token()
+    /// Passes the same gates again, as they stand at `now`.
+    pub(crate) fn again(
+        self,
+        catalog: &Catalog,
+        liveness: &dyn Liveness,
+        now: Timestamp,
+    ) -> Result<Self, Denial> {
+        admit(catalog, liveness, now, self.authority, self.call)
     }
 
     /// Passes the last gate. A workflow's run was itself what was approved: its members' calls are

@@ -59,6 +59,73 @@ pub fn check(constraint: &Constraint) -> Result<(), String> {
     Ok(())
 }
 
+/// What satisfies `one` and `other` both, in the shape of one constraint.
+///
+/// # Errors
+/// Why there is no such constraint, for whoever proposes it.
+pub fn both(one: &Constraint, other: &Constraint) -> Result<Constraint, String> {
+    check(one)?;
+    check(other)?;
+    let mut parts: Vec<Match> = Vec::new();
+    let asked = [one, other].into_iter().flat_map(|part| part.r#match.iter().flatten());
+    let mut add = |part: Match| {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    };
+    asked.cloned().for_each(&mut add);
+    let path_prefix = match (&one.path_prefix, &other.path_prefix) {
+        (Some(one), Some(other)) => Some(places_of_both(one, other)?),
+        (one, other) => one.clone().or_else(|| other.clone()),
+    };
+    let allow = match (&one.allow, &other.allow) {
+        (Some(one), Some(other)) if one.field == other.field => Some(values_of_both(one, other)?),
+        (Some(one), Some(AllowList { field, values })) => {
+            // A list of texts can be said as a predicate too.
+            let (field, op) = (field.clone(), "in".to_owned());
+            let values = Some(values.iter().cloned().map(Value::from).collect());
+            add(Match { field, op, value: None, values, pattern: None });
+            Some(one.clone())
+        }
+        (one, other) => one.clone().or_else(|| other.clone()),
+    };
+    let r#match = (!parts.is_empty()).then_some(parts);
+    let joined = Constraint { path_prefix, allow, r#match };
+    check(&joined).map(|()| joined)
+}
+
+/// Of two places of which one lies in the other, the inner one.
+fn places_of_both(one: &PathPrefix, other: &PathPrefix) -> Result<PathPrefix, String> {
+    if one.field != other.field {
+        return Err(format!(
+            "pathPrefix: it is about {:?} already, and can't be about {:?} too; use match for that",
+            one.field, other.field
+        ));
+    }
+    let inner = |a: &'_ String, b: &'_ String| {
+        let (deep, shallow) = (segments(a)?, segments(b)?);
+        deep.starts_with(&shallow).then(|| a.clone())
+    };
+    let pairs = one.allow.iter().flat_map(|a| other.allow.iter().map(move |b| (a, b)));
+    let mut allow: Vec<_> =
+        pairs.filter_map(|(a, b)| inner(a, b).or_else(|| inner(b, a))).collect();
+    allow.sort_unstable();
+    allow.dedup();
+    if allow.is_empty() {
+        return Err("pathPrefix: no place lies in both".to_owned());
+    }
+    Ok(PathPrefix { field: one.field.clone(), allow })
+}
+
+fn values_of_both(one: &AllowList, other: &AllowList) -> Result<AllowList, String> {
+    let common = one.values.iter().filter(|value| other.values.contains(value));
+    let values: Vec<_> = common.cloned().collect();
+    if values.is_empty() {
+        return Err("allow: no value is in both".to_owned());
+    }
+    Ok(AllowList { field: one.field.clone(), values })
+}
+
 fn list(name: &str, field: &str, len: usize) -> Result<(), String> {
     if field.is_empty() || field.len() > MAX_TEXT {
         return Err(format!("{name}: name the field, in at most {MAX_TEXT} bytes"));
@@ -248,7 +315,75 @@ mod tests {
         assert!(!refused(&json!({"allow": {"field": "a", "values": ["x"]}})));
     }
 
+    #[test]
+    fn two_constraints_are_joined_or_refused_and_never_widened() {
+        let both = |one: &Value, other: &Value| {
+            let read = |value: &Value| serde_json::from_value(value.clone()).unwrap();
+            both(&read(one), &read(other)).map(|joined| serde_json::to_value(joined).unwrap())
+        };
+        let below =
+            |field: &str, places: &[&str]| json!({"pathPrefix": {"field": field, "allow": places}});
+        assert_eq!(
+            both(&below("p", &["a", "b/c"]), &below("p", &["./b/", "a/x", "d"])).unwrap(),
+            below("p", &["a/x", "b/c"])
+        );
+        let listed =
+            |field: &str, values: &[&str]| json!({"allow": {"field": field, "values": values}});
+        assert_eq!(
+            both(&listed("f", &["x", "y"]), &listed("f", &["y", "z"])).unwrap(),
+            listed("f", &["y"])
+        );
+        let mut joined = listed("f", &["x"]);
+        joined["match"] = json!([{"field": "g", "op": "in", "values": ["y"]}]);
+        assert_eq!(both(&listed("f", &["x"]), &listed("g", &["y"])).unwrap(), joined);
+        for (one, other, why) in [
+            (below("p", &["a"]), below("p", &["b"]), "no place"),
+            (below("p", &["a"]), below("q", &["a"]), "use match"),
+            (listed("f", &["x"]), listed("f", &["y"]), "no value"),
+            (listed("f", &["x"]), json!({}), "needs"),
+            (json!({}), listed("f", &["x"]), "needs"),
+        ] {
+            let refused = both(&one, &other).unwrap_err();
+            assert!(refused.contains(why), "{one} and {other}: {refused}");
+        }
+    }
+
+    fn any_constraint() -> impl Strategy<Value = Constraint> {
+        let field = || prop::sample::select(vec!["p", "q"]);
+        let texts = || {
+            let words = vec!["a", "b", "a/b", "a//b/", "ab"];
+            prop::collection::vec(prop::sample::select(words), 1..4)
+        };
+        let list = move || prop::option::of((field(), texts()));
+        (list(), list(), list()).prop_map(|(below, listed, part)| {
+            let mut constraint = json!({});
+            if let Some((field, allow)) = below {
+                constraint["pathPrefix"] = json!({"field": field, "allow": allow});
+            }
+            if let Some((field, values)) = listed {
+                constraint["allow"] = json!({"field": field, "values": values});
+            }
+            if let Some((field, values)) = part {
+                constraint["match"] = json!([{"field": field, "op": "in", "values": values}]);
+            }
+            serde_json::from_value(constraint).unwrap()
+        })
+    }
+
     proptest! {
+        #[test]
+        fn joined_constraints_hold_where_each_does_and_nowhere_else(
+            one in any_constraint(), other in any_constraint(),
+            p in prop::sample::select(vec!["a", "b", "a/b", "ab", "a/b/c"]),
+            q in prop::sample::select(vec!["a", "b", "a/b", "ab", "./a/b"]),
+        ) {
+            if let Ok(joined) = both(&one, &other) {
+                let input = json!({"p": p, "q": q});
+                let each = satisfied(&one, &input) && satisfied(&other, &input);
+                prop_assert_eq!(satisfied(&joined, &input), each);
+            }
+        }
+
         #[test]
         fn no_path_outside_its_places_is_ever_inside(path in ".*") {
             let place = json!({"pathPrefix": {"field": "p", "allow": ["a/b"]}});

@@ -3,7 +3,7 @@
 use crate::gate::sensitivity::sensitivity;
 use crate::model::entry::EntryKind;
 use crate::model::scope::MemberScope;
-use crate::model::trust::{Provenance, Sensitivity};
+use crate::model::trust::{Extent, Provenance, Sensitivity};
 use crate::model::verb::{Verb, VerbSet};
 use crate::source::registry::{Catalog, Registered};
 
@@ -13,14 +13,10 @@ pub const MAX_MEMBERS: usize = 64;
 pub const MAX_DEPTH: usize = 4;
 
 /// Every member that a run of `workflow` may reach, each once, with every verb it is used with. A member
-/// must be there, and be used with its own verbs only.
-///
-/// # Errors
-/// Why the workflow can't be granted, for people.
-pub fn member_scopes(catalog: &Catalog, workflow: &str) -> Result<Vec<MemberScope>, String> {
-    let listed = catalog.get(workflow).ok_or_else(|| format!("there is no {workflow}"))?;
+/// must be there, and be used with its own verbs only; if not, why the workflow can't be granted.
+fn member_scopes(catalog: &Catalog, workflow: &Registered) -> Result<Vec<MemberScope>, String> {
     let mut walk = Walk { catalog, path: Vec::new(), found: Vec::new(), visits: 0 };
-    walk.enter(&listed.target)?;
+    walk.enter(workflow)?;
     Ok(walk.found)
 }
 
@@ -72,8 +68,8 @@ impl<'a> Walk<'a> {
 /// the owner, and for how long a yes stands, goes by this.
 #[derive(Clone, Debug)]
 pub struct Whole {
-    /// Its members; none for another kind of entry, and when they can't be told.
-    pub members: Vec<MemberScope>,
+    /// Its members, none for another kind of entry; or why they can't be told, for people.
+    pub members: Result<Vec<MemberScope>, String>,
     /// The verbs, its members' too; every verb when they can't be told.
     pub verbs: VerbSet,
     /// Its class; `extension` when a member has that one, or can't be told.
@@ -85,39 +81,61 @@ pub struct Whole {
 impl Whole {
     /// What `verbs` on `id` come to.
     pub fn of(catalog: &Catalog, id: &str, verbs: VerbSet) -> Self {
-        let Some(listed) = catalog.get(id) else { return Self::unknown(verbs) };
+        let Some(listed) = catalog.get(id) else {
+            return Self::unknown(verbs, format!("there is no {id}"));
+        };
         let members = match listed.target.definition.kind {
-            EntryKind::Workflow => member_scopes(catalog, id),
+            EntryKind::Workflow => member_scopes(catalog, &listed.target),
             EntryKind::Capability | EntryKind::Skill => Ok(Vec::new()),
         };
-        let Ok(members) = members else {
-            return Self::unknown(Verb::ALL.iter().copied().collect());
+        let members = match members {
+            Ok(members) => members,
+            Err(why) => return Self::unknown(Verb::ALL.iter().copied().collect(), why),
         };
         let mut whole = Self::alone(&listed.target, verbs);
-        for member in &members {
-            let target = catalog.get(member.id.as_str()).map(|listed| &listed.target);
-            let part = match target {
-                Some(target) => Self::alone(target, member.verbs),
-                None => Self::unknown(member.verbs),
-            };
+        // Each was found in this very catalog.
+        let targets = members.iter().filter_map(|m| Some((m, &catalog.get(m.id.as_str())?.target)));
+        for (member, target) in targets {
+            let part = Self::alone(target, member.verbs);
             whole.verbs = whole.verbs.union(part.verbs);
             whole.sensitivity = whole.sensitivity.max(part.sensitivity);
             if part.class == Provenance::Extension {
                 whole.class = part.class;
             }
         }
-        Self { members, ..whole }
+        Self { members: Ok(members), ..whole }
     }
 
     fn alone(target: &Registered, verbs: VerbSet) -> Self {
         let class = target.posture.provenance;
         let sensitivity = sensitivity(class, target.definition.transport, verbs);
-        Self { members: Vec::new(), verbs, class, sensitivity }
+        Self { members: Ok(Vec::new()), verbs, class, sensitivity }
     }
 
-    fn unknown(verbs: VerbSet) -> Self {
+    fn unknown(verbs: VerbSet, why: String) -> Self {
         let (class, sensitivity) = (Provenance::Extension, Sensitivity::High);
-        Self { members: Vec::new(), verbs, class, sensitivity }
+        Self { members: Err(why), verbs, class, sensitivity }
+    }
+
+    /// Its members; none when they can't be told.
+    pub fn known_members(&self) -> &[MemberScope] {
+        self.members.as_deref().unwrap_or_default()
+    }
+
+    /// What a yes to it is a yes to.
+    pub fn extent(&self) -> Extent {
+        let members = self.known_members().iter().map(|member| member.id.clone()).collect();
+        Extent { verbs: self.verbs, class: self.class, members }
+    }
+
+    /// Whether it is no more than what was approved. Where that is not known, only what comes to
+    /// itself alone is.
+    pub fn within(&self, approved: Option<&Extent>) -> bool {
+        let Ok(members) = &self.members else { return false };
+        let Some(approved) = approved else { return members.is_empty() };
+        approved.verbs.covers(self.verbs)
+            && (self.class != Provenance::Extension || approved.class == Provenance::Extension)
+            && members.iter().all(|member| approved.members.contains(&member.id))
     }
 }
 
@@ -168,17 +186,15 @@ mod tests {
             ("s.inner.run", "read", &[("s.b.write", "write")]),
             ("s.outer.run", "read", &[("s.a.read", "read"), ("s.inner.run", "read")]),
         ]);
-        let scopes = member_scopes(&catalog, "s.outer.run").unwrap();
+        let whole = |id: &str| Whole::of(&catalog, id, VerbSet::READ);
+        let scopes = whole("s.outer.run").members.unwrap();
         let scopes: Vec<_> = scopes.iter().map(|s| format!("{} {}", s.id, s.verbs)).collect();
         assert_eq!(scopes, ["s.a.read read", "s.inner.run read", "s.b.write write"]);
-        assert_eq!(
-            Whole::of(&catalog, "s.outer.run", VerbSet::READ).sensitivity,
-            Sensitivity::High
-        );
-        assert_eq!(Whole::of(&catalog, "s.a.read", VerbSet::READ).sensitivity, Sensitivity::Low);
+        assert_eq!(whole("s.outer.run").sensitivity, Sensitivity::High);
+        assert_eq!(whole("s.a.read").sensitivity, Sensitivity::Low);
         let outer = catalog.get("s.outer.run").unwrap();
         assert_eq!(outer.target.posture.sensitivity, Sensitivity::High, "its entry says so too");
-        assert!(member_scopes(&catalog, "s.a.read").unwrap().is_empty());
+        assert!(whole("s.a.read").members.unwrap().is_empty());
     }
 
     #[test]
@@ -192,14 +208,13 @@ mod tests {
             &[("s.a.run", "read", &[("s.b.read", "write")]), ("s.b.read", "read", &[])];
         for (entries, why) in [(circle, "itself"), (absent, "not there"), (more, "not write")] {
             let catalog = catalog(entries);
-            let refused = member_scopes(&catalog, "s.a.run").unwrap_err();
+            let whole = Whole::of(&catalog, "s.a.run", VerbSet::READ);
+            assert_eq!(whole.sensitivity, Sensitivity::High);
+            assert!(!whole.within(Some(&whole.extent())), "no yes to it stands");
+            let refused = whole.members.unwrap_err();
             assert!(refused.contains(why), "{refused}");
-            assert_eq!(
-                Whole::of(&catalog, "s.a.run", VerbSet::READ).sensitivity,
-                Sensitivity::High
-            );
         }
-        assert!(member_scopes(&catalog(more), "s.no.run").is_err());
+        assert!(Whole::of(&catalog(more), "s.no.run", VerbSet::READ).members.is_err());
     }
 
     #[test]
@@ -209,6 +224,30 @@ mod tests {
         let mut entries: Vec<Entry<'_>> =
             ids.iter().map(|id| (id.as_str(), "read", &[][..])).collect();
         entries.push(("s.all.run", "read", &members));
-        assert!(member_scopes(&catalog(&entries), "s.all.run").unwrap_err().contains("64"));
+        let whole = Whole::of(&catalog(&entries), "s.all.run", VerbSet::READ);
+        assert!(whole.members.unwrap_err().contains("64"));
+    }
+
+    #[test]
+    fn a_yes_covers_what_it_came_to_and_nothing_wider() {
+        let read = ("s.a.read", "read", &[][..]);
+        let one: &[Entry<'_>] = &[read, ("s.w.run", "read", &[("s.a.read", "read")])];
+        let whole = |entries: &[Entry<'_>]| Whole::of(&catalog(entries), "s.w.run", VerbSet::READ);
+        let approved = whole(one).extent();
+        assert!(whole(one).within(Some(&approved)));
+        let writes: &[Entry<'_>] =
+            &[("s.a.read", "write", &[]), ("s.w.run", "read", &[("s.a.read", "write")])];
+        let more: &[Entry<'_>] = &[
+            read,
+            ("s.b.read", "read", &[]),
+            ("s.w.run", "read", &[("s.a.read", "read"), ("s.b.read", "read")]),
+        ];
+        for wider in [writes, more] {
+            assert!(!whole(wider).within(Some(&approved)), "{wider:?}");
+        }
+        let foreign = Whole { class: Provenance::Extension, ..whole(one) };
+        assert!(!foreign.within(Some(&approved)));
+        assert!(!whole(one).within(None), "what it came to is not known");
+        assert!(Whole::of(&catalog(one), "s.a.read", VerbSet::READ).within(None));
     }
 }

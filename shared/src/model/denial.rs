@@ -64,6 +64,14 @@ codes! {
     InternalError "internal_error",
 }
 
+impl Code {
+    /// Whether it is told of what was refused before anything was tried. The others may come after
+    /// something was done.
+    pub const fn refuses(self) -> bool {
+        !matches!(self, Self::McpToolError | Self::TransportError | Self::InternalError)
+    }
+}
+
 impl std::str::FromStr for Code {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {

@@ -142,6 +142,18 @@ impl FromStr for TrustWindow {
     }
 }
 
+/// What an approval came to when it was given: for a workflow, with all its members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// The verbs, its members' too.
+    pub verbs: VerbSet,
+    /// The class, a member's where that is less trusted.
+    pub class: Provenance,
+    /// Its members, those of its members included; none for another kind of entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<CapabilityId>,
+}
+
 /// What an agent holds by the owner's word: this capability, with these verbs, until then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
@@ -161,6 +173,16 @@ pub struct Grant {
     pub expires_at: Timestamp,
     /// The window it was given for.
     pub window: TrustWindow,
+    /// What it came to then; not known of one that was given before that was kept.
+    pub extent: Option<Extent>,
+}
+
+impl Grant {
+    /// Whether it is on an id that begins with `prefix`, or reaches one through a workflow.
+    pub fn reaches(&self, prefix: &str) -> bool {
+        let members = self.extent.iter().flat_map(|extent| &extent.members);
+        std::iter::once(&self.capability).chain(members).any(|id| id.as_str().starts_with(prefix))
+    }
 }
 
 /// A grant as the ledger shows it.

@@ -96,7 +96,9 @@ pub async fn connect(
     };
     let connected = services.trust.connect(order).await.map_err(|error| match error {
         ConnectError::Unknown(_) => refuse(StatusCode::BAD_REQUEST, Code::UnknownCapability, error),
-        ConnectError::Verbs { .. } | ConnectError::Constraint { .. } => bad_request(error),
+        ConnectError::Verbs { .. }
+        | ConnectError::Constraint { .. }
+        | ConnectError::TooLarge(_) => bad_request(error),
         ConnectError::NoAgent(_) => bad_request(error),
         ConnectError::Change(_) => fault(error),
     })?;

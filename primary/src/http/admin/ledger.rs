@@ -72,7 +72,9 @@ pub async fn grant(
         ConnectError::Unknown(_) | ConnectError::NoAgent(_) => {
             refuse(StatusCode::BAD_REQUEST, Code::UnknownCapability, error)
         }
-        ConnectError::Verbs { .. } | ConnectError::Constraint { .. } => bad_request(error),
+        ConnectError::Verbs { .. }
+        | ConnectError::Constraint { .. }
+        | ConnectError::TooLarge(_) => bad_request(error),
         ConnectError::Change(_) => fault(error),
     })?;
     let catalog = services.core.registry.catalog();

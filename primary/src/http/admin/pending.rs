@@ -178,6 +178,7 @@ fn not_taken(error: AnswerError) -> Failure {
         AnswerError::Unknown => refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, error),
         AnswerError::Settled(_) => conflict(&error, None),
         AnswerError::Changed { ref anew, .. } => conflict(&error, anew.clone()),
+        AnswerError::Unfit(_) => super::bad_request(error),
         AnswerError::Change(_) => fault(error),
     }
 }

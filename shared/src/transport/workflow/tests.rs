@@ -9,13 +9,14 @@ use crate::admit::token::{Claims, TokenKeys, VerifiedToken};
 use crate::admit::{Binding, Liveness};
 use crate::audit::MemorySink;
 use crate::clock::{ManualClock, Timestamp};
-use crate::gate::members::member_scopes;
+use crate::gate::members::Whole;
 use crate::ids::{CorrelationId, SessionId, TokenId};
 use crate::invoke::{DEFAULT_DEADLINE, Pipeline};
 use crate::model::exposure::ExposureRules;
 use crate::model::health::{Health, HealthStatus};
 use crate::model::scope::TokenScope;
 use crate::model::trust::Provenance;
+use crate::model::verb::VerbSet;
 use crate::source::extension::{Extension, Manifest, Ports};
 use crate::source::health::HealthCell;
 use crate::source::registry::{Group, Registry};
@@ -95,8 +96,9 @@ impl World {
             synthesized_for: within.map(|id| id.parse().unwrap()),
             constraint: None,
         };
-        let members = member_scopes(&self.registry.catalog(), id).unwrap_or_default();
-        let members = members.iter().map(|member| scope(member.id.as_str(), Some(id)));
+        let whole = Whole::of(&self.registry.catalog(), id, read);
+        let members =
+            whole.known_members().iter().map(|member| scope(member.id.as_str(), Some(id)));
         let scopes = std::iter::once(scope(id, None)).chain(members).collect();
         let keys = TokenKeys::new(&[7; 32]);
         let (session, jti) = (SessionId::fresh(NOW), TokenId::fresh(NOW));
@@ -184,7 +186,8 @@ async fn members_that_need_nothing_of_each_other_run_together_in_their_order() {
 async fn workflows_lie_four_deep_in_one_another_and_no_deeper() {
     let world = World::new(&chain(), 99);
     assert!(world.call("say.deep.four", &json!({"text": "1"})).await.is_ok());
-    assert!(member_scopes(&world.registry.catalog(), "say.deep.five").is_err());
+    let whole = |id: &str| Whole::of(&world.registry.catalog(), id, VerbSet::READ);
+    assert!(whole("say.deep.five").members.is_err());
     let denial = world.call("say.deep.five", &json!({"text": "1"})).await.unwrap_err();
     assert_eq!(denial.detail.unwrap()["code"], "grant_required");
 }
@@ -192,8 +195,8 @@ async fn workflows_lie_four_deep_in_one_another_and_no_deeper() {
 #[tokio::test]
 async fn a_workflow_does_not_keep_its_pipeline_alive() {
     let world = World::new(&chain(), 9);
-    let scopes = member_scopes(&world.registry.catalog(), "say.flow.run").unwrap();
-    assert_eq!(scopes.len(), 2);
+    let whole = Whole::of(&world.registry.catalog(), "say.flow.run", VerbSet::READ);
+    assert_eq!(whole.known_members().len(), 2);
     let weak = Arc::downgrade(&world.pipeline);
     drop(world);
     assert!(weak.upgrade().is_none(), "the pipeline is not held by its own workflows");

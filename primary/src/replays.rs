@@ -24,15 +24,16 @@ const MAX_HELD: usize = 64 << 20;
 const MAX_KEYS_OF_ONE: usize = 10_000;
 const MAX_KEYS: usize = 100_000;
 
-type Key = (AgentId, String, String);
+/// Who calls what, under which key.
+pub type Key = (AgentId, String, String);
 
 /// What has become of a keyed call.
 #[derive(Clone)]
 enum Stage {
     /// It runs; the sender tells when it does no more.
     Running(watch::Receiver<bool>),
-    /// It is over, and its answer is held.
-    Held(Arc<Reply>),
+    /// It is over, and its answer is held, for the definition it was an answer of.
+    Held(Arc<Reply>, Digest),
     /// It is over, or was cut off; only the record is left.
     Told,
 }
@@ -51,29 +52,44 @@ struct Inner {
 }
 
 /// Every keyed call of the last day.
-pub(super) struct Replays {
+pub struct Replays {
     core: Core,
     inner: Mutex<Inner>,
 }
 
 /// How a keyed call begins.
-pub(super) enum Begin {
+pub enum Begin {
     /// It is the first of its key.
     First(Place),
     /// It was made before; this is what it was answered.
     Again(Arc<Reply>),
+    /// The first of its key is under way.
+    Running(Running),
 }
 
 /// The place of a first call. Dropped without [`Place::done`] (the caller went away), what became of
 /// the call is not known, and repeats are told so.
-pub(super) struct Place {
+pub struct Place {
     replays: Arc<Replays>,
     key: Key,
+    definition: Digest,
     over: watch::Sender<bool>,
 }
 
+/// A first call that is under way.
+pub struct Running(watch::Receiver<bool>);
+
+impl Running {
+    /// Waits until it is not any more.
+    pub async fn over(mut self) {
+        // An error is an end too: the place was given up.
+        let _ = self.0.wait_for(|over| *over).await;
+    }
+}
+
 impl Replays {
-    pub(super) fn new(core: Core, kept: Vec<ReplayRow>) -> Self {
+    /// Keyed calls, with what was `kept` of them.
+    pub fn new(core: Core, kept: Vec<ReplayRow>) -> Self {
         let told = |row: ReplayRow| {
             let key = (row.agent.clone(), row.capability.clone(), row.key.clone());
             (key, Entry { row, stage: Stage::Told })
@@ -87,51 +103,53 @@ impl Replays {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the place of the first call of this key, or says what became of it. Waits while it runs.
-    pub(super) async fn begin(
+    /// Takes the place of the first call of `key`, with this input of this definition, or says what
+    /// became of it.
+    ///
+    /// # Errors
+    /// `schema_validation_failed` for another input than the first one's, `transport_error` when its
+    /// answer is not held any more, `rate_limited` when too many keys are remembered,
+    /// `internal_error` when the key could not be written down.
+    pub async fn begin(
         self: &Arc<Self>,
-        agent: AgentId,
-        id: String,
-        key: String,
+        key: &Key,
         input: Digest,
+        definition: Digest,
     ) -> Result<Begin, Box<Denial>> {
-        let key = (agent, id, key);
-        loop {
-            let mut running = match self.look(&key, input)? {
-                Look::Mine(mine) => {
-                    let (place, row) = *mine;
-                    // Written down before it is dispatched: a repeat after a crash is never run again.
-                    let keep = Change::PutReplay(row);
-                    if let Err(error) = self.core.store.commit(vec![keep]).await {
-                        tracing::error!(%error, "a keyed call could not be written down");
-                        place.give_up();
-                        let message = "the key could not be written down, so nothing was done";
-                        return Err(Box::new(Denial::internal(message)));
-                    }
-                    return Ok(Begin::First(place));
-                }
-                Look::Held(reply) => return Ok(Begin::Again(reply)),
-                Look::Running(running) => running,
-            };
-            // An error is an end too: the place was given up.
-            let _ = running.wait_for(|over| *over).await;
+        let (place, row) = match self.look(key, input, definition)? {
+            Look::Mine(mine) => *mine,
+            Look::Held(reply) => return Ok(Begin::Again(reply)),
+            Look::Running(running) => return Ok(Begin::Running(Running(running))),
+        };
+        // Written down before it is dispatched: a repeat after a crash is never run again.
+        if let Err(error) = self.core.store.commit(vec![Change::PutReplay(row)]).await {
+            tracing::error!(%error, "a keyed call could not be written down");
+            self.lock().remove(key);
+            let message = "the key could not be written down, so nothing was done";
+            return Err(Box::new(Denial::internal(message)));
         }
+        Ok(Begin::First(place))
     }
 
-    fn look(self: &Arc<Self>, key: &Key, input: Digest) -> Result<Look, Box<Denial>> {
+    fn look(
+        self: &Arc<Self>,
+        key: &Key,
+        input: Digest,
+        definition: Digest,
+    ) -> Result<Look, Box<Denial>> {
         let now = self.core.now();
         let mut inner = self.lock();
-        if let Some(entry) = inner.entries.get(key)
-            && now.since(entry.row.at) < MEMORY
+        if let Some(Entry { row, stage }) = inner.entries.get(key)
+            && now.since(row.at) < MEMORY
         {
-            if entry.row.input != input {
+            if row.input != input {
                 let message = "this idempotencyKey was used with another input; use a new one";
                 return Err(Box::new(Denial::new(Code::SchemaValidationFailed, message)));
             }
-            return match &entry.stage {
+            return match stage {
                 Stage::Running(running) => Ok(Look::Running(running.clone())),
-                Stage::Held(reply) => Ok(Look::Held(reply.clone())),
-                Stage::Told => Err(Box::new(told(&entry.row))),
+                Stage::Held(reply, of) if *of == definition => Ok(Look::Held(reply.clone())),
+                Stage::Held(..) | Stage::Told => Err(Box::new(told(row))),
             };
         }
         if inner.full(&key.0) {
@@ -154,8 +172,14 @@ impl Replays {
         };
         let entry = Entry { row: row.clone(), stage: Stage::Running(running) };
         inner.insert(key.clone(), entry);
-        let place = Place { replays: self.clone(), key: key.clone(), over };
+        let place = Place { replays: self.clone(), key: key.clone(), definition, over };
         Ok(Look::Mine(Box::new((place, row))))
+    }
+
+    /// Holds no answer any more that `which` picks by its agent and capability, nor will it hold those
+    /// of calls under way: they are told as made, and nothing of what they gave.
+    pub fn let_go(&self, which: impl Fn(&AgentId, &str) -> bool) {
+        self.lock().let_go(which);
     }
 }
 
@@ -175,20 +199,13 @@ fn told(row: &ReplayRow) -> Denial {
 
 impl Place {
     /// Keeps what the call came to, for repeats.
-    pub(super) async fn done(self, reply: &Reply) {
+    pub async fn done(self, reply: &Reply) {
         let outcome = match &reply.outcome {
             Ok(_) => "ok",
             Err(denial) => denial.code.as_str(),
         };
-        let row = {
-            let mut inner = self.replays.lock();
-            let Some(entry) = inner.entries.get_mut(&self.key) else { return };
-            entry.row.audit_id.clone_from(&reply.audit_id);
-            entry.row.outcome = outcome.to_owned();
-            entry.stage = Stage::Held(Arc::new(reply.clone()));
-            let row = entry.row.clone();
-            inner.hold(self.key.clone(), size(reply));
-            row
+        let Some(row) = self.replays.lock().end(&self.key, outcome, reply, self.definition) else {
+            return;
         };
         let keep = Change::PutReplay(row);
         if let Err(error) = self.replays.core.store.commit(vec![keep]).await {
@@ -198,7 +215,13 @@ impl Place {
         self.over.send_replace(true);
     }
 
-    fn give_up(self) {
+    /// Gives the key free: the call was refused before anything was done.
+    pub async fn give_up(self) {
+        // First on disk: the next one's row must come after.
+        let drop = Change::DropReplay(self.key.clone());
+        if let Err(error) = self.replays.core.store.commit(vec![drop]).await {
+            tracing::error!(%error, "a keyed call that was not made is still written down");
+        }
         self.replays.lock().remove(&self.key);
     }
 }
@@ -237,6 +260,36 @@ impl Inner {
         }
     }
 
+    /// The row of a call that came to `outcome`; its answer is held, unless it was let go meanwhile.
+    fn end(
+        &mut self,
+        key: &Key,
+        outcome: &str,
+        reply: &Reply,
+        definition: Digest,
+    ) -> Option<ReplayRow> {
+        let entry = self.entries.get_mut(key)?;
+        entry.row.audit_id.clone_from(&reply.audit_id);
+        outcome.clone_into(&mut entry.row.outcome);
+        let row = entry.row.clone();
+        if matches!(entry.stage, Stage::Running(_)) {
+            entry.stage = Stage::Held(Arc::new(reply.clone()), definition);
+            self.hold(key.clone(), size(reply));
+        }
+        Some(row)
+    }
+
+    fn let_go(&mut self, which: impl Fn(&AgentId, &str) -> bool) {
+        let picked = |key: &Key| which(&key.0, &key.1);
+        let entries = self.entries.iter_mut().filter(|(key, _)| picked(key));
+        entries.for_each(|(_, entry)| entry.stage = Stage::Told);
+        self.held.retain(|(key, bytes)| {
+            let gone = picked(key);
+            self.bytes -= if gone { *bytes } else { 0 };
+            !gone
+        });
+    }
+
     /// Lets go of the keys whose day is over.
     fn forget(&mut self, now: Timestamp) {
         let old = self.entries.iter().filter(|(_, entry)| now.since(entry.row.at) >= MEMORY);
@@ -252,7 +305,9 @@ impl Inner {
         while self.bytes > MAX_HELD {
             let Some((oldest, bytes)) = self.held.pop_front() else { return };
             self.bytes -= bytes;
-            if let Some(entry) = self.entries.get_mut(&oldest) {
+            if let Some(entry) = self.entries.get_mut(&oldest)
+                && matches!(entry.stage, Stage::Held(..))
+            {
                 entry.stage = Stage::Told;
             }
         }
