@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use plexus_shared::transport::http::{Ask, Method};
 use plexus_tests::{PATIENCE, Primary, Stage, body};
@@ -89,6 +90,72 @@ async fn a_silent_connection_is_closed_in_its_time_and_keeps_no_one_out() {
         }
     }
     drop(others);
+}
+
+/// Sends a body that has no end, in such chunks, to `what`; what is answered before the connection ends
+/// or `most` bytes are sent. Between chunks it listens for `pause`.
+fn endless(
+    primary: &Primary,
+    (what, header): (&str, &str),
+    chunk: usize,
+    pause: Duration,
+    most: usize,
+) -> String {
+    let host = primary.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(pause)).unwrap();
+    let head = format!(
+        "{what} HTTP/1.1\r\nHost: {host}\r\n{header}\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let piece = format!("{chunk:x}\r\n{}\r\n", " ".repeat(chunk));
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut over = false;
+    for _ in 0..most / chunk {
+        let sent = answer.is_empty() && stream.write_all(piece.as_bytes()).is_ok();
+        match stream.read(&mut buffer) {
+            Ok(read @ 1..) => answer.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && sent => {}
+            // Hung up. With bytes of ours unread, the system may take the answer along.
+            _ => {
+                over = true;
+                break;
+            }
+        }
+    }
+    assert!(over, "{what}: {most} bytes were taken");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_body_without_an_end_is_cut_by_its_size_and_by_its_time() {
+    let (_stage, primary, ada) = Stage::with_ada().await;
+    let token = ada.token("notes.file.read").await;
+    let bearer = format!("Authorization: Bearer {token}");
+    let key = format!("X-Plexus-Connection-Key: {}", primary.key);
+    let doors = [
+        ("POST /invoke", bearer.as_str()),
+        ("POST /agents/enroll", "X-No: no"),
+        ("POST /admin/api/agents/connect", &key),
+    ];
+    for door in doors {
+        let answer = endless(&primary, door, 64 << 10, Duration::from_millis(1), 64 << 20);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413"), "{door:?}: {answer}");
+    }
+    // A byte now and then: never silent, and never done.
+    std::thread::scope(|scope| {
+        for door in doors {
+            let primary = &primary;
+            scope.spawn(move || {
+                let answer = endless(primary, door, 1, Duration::from_millis(100), 600);
+                assert!(answer.starts_with("HTTP/1.1 408"), "{door:?}: {answer}");
+                let framed = answer.contains("\"ok\":false");
+                assert_eq!(framed, door.0 == "POST /invoke", "{answer}");
+            });
+        }
+    });
+    assert_eq!(primary.get("status").await["version"], env!("CARGO_PKG_VERSION"));
 }
 
 /// A request of which the gateway has read the head, and now waits for the body.
