@@ -244,6 +244,10 @@ impl App {
         // Calls have ended: now the tunnels may.
         end_tunnels.send_replace(true);
         tasks.join_all().await;
+        // What was carried through for someone who has gone.
+        if tokio::time::timeout(serve::DRAIN, self.services.core.tasks.ended()).await.is_err() {
+            tracing::warn!("some work did not end in time and was cut");
+        }
         if let Err(error) = self.services.core.audit.seal() {
             tracing::error!(%error, "the end of the audit log is not signed");
         }
@@ -324,6 +328,7 @@ async fn lay_ground(
         clock,
         settings: InForce::new(settings),
         exposure_gate: Arc::default(),
+        tasks: Arc::default(),
     };
     Ok((core, kept))
 }

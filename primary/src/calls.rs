@@ -67,7 +67,7 @@ impl Calls {
             return self.refuse(&session, call, unreadable());
         };
         // Carried through: whoever hangs up leaves no half-made grant.
-        let asking = tokio::spawn(async move {
+        let asking = self.core.tasks.spawn(async move {
             let digest = data_encoding::HEXLOWER.encode(&digest);
             let shown = AskedInput { value, digest };
             assist(&trust, &asker, id, shown).await

@@ -10,6 +10,7 @@ use crate::events::Events;
 use crate::settings::InForce;
 use crate::store::Store;
 use crate::store::audit_index::AuditIndex;
+use crate::tasks::Tasks;
 
 /// What there is to call, what survives, what is recorded, and the time.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Core {
     pub settings: InForce,
     /// Held by whoever reads the exposure rules to write them anew.
     pub exposure_gate: Arc<tokio::sync::Mutex<()>>,
+    /// What is carried through whoever goes away.
+    pub tasks: Arc<Tasks>,
 }
 
 impl Core {

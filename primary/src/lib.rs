@@ -21,4 +21,5 @@ pub mod replays;
 pub mod settings;
 pub mod sources;
 pub mod store;
+pub mod tasks;
 pub mod trust;

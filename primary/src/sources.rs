@@ -324,6 +324,7 @@ mod tests {
             clock,
             settings: InForce::default(),
             exposure_gate: Arc::default(),
+            tasks: Arc::default(),
         };
         let keys = TokenKeys::new(&[7; 32]);
         let replays = Arc::new(Replays::new(core.clone(), Vec::new()));

@@ -154,6 +154,34 @@ fn a_release_knows_no_place_to_die() {
     assert!(!before.contains("env::") && !before.contains("abort"), "{before}");
 }
 
+/// A task has an owner: a set that ends it, or one who waits for its end. What is begun here by itself:
+#[test]
+fn no_task_is_left_running_by_itself() {
+    let rooms = [
+        // The owner of what is carried through; the gateway waits for all of it.
+        "primary/src/tasks.rs",
+        // The gateway itself, whose end the command waits for.
+        "primary/src/cli/serve.rs",
+    ];
+    let words = ["tokio::spawn", "task::spawn(", "spawn_local", "runtime.spawn", "Handle::current"];
+    assert_eq!(strays(&words, &rooms), Vec::<String>::new());
+    // Threads that block are waited for by whoever began them, or joined when their owner is dropped.
+    let rooms = [
+        "primary/src/store/mod.rs",
+        "primary/src/store/audit_index.rs",
+        "shared/src/audit/syncer.rs",
+        // It may be cut off anywhere: the next start begins it anew.
+        "shared/src/audit/retention.rs",
+    ];
+    assert_eq!(strays(&["thread::spawn", "thread::Builder"], &rooms), Vec::<String>::new());
+    for (name, text) in sources() {
+        let blocking = text.split(';').filter(|part| part.contains("spawn_blocking("));
+        let waited =
+            blocking.clone().filter(|part| part.contains(".await") || part.contains("let "));
+        assert_eq!(blocking.count(), waited.count(), "{name}: what blocks is waited for");
+    }
+}
+
 #[test]
 fn only_the_mesh_knows_that_a_capability_is_elsewhere() {
     let words = ["Transport::Mesh", "transport::mesh", "ForwardError", "Forwarded"];

@@ -46,7 +46,7 @@ pub fn router(services: Services, guard: Guard) -> Router {
     let agents = built_of(agent_plane()).layer(frozen.clone());
     let carried = agents.nest(OWNER, built_of(owner_plane()));
     Router::new()
-        .merge(carried.layer(middleware::from_fn(carry_through)))
+        .merge(carried.layer(middleware::from_fn_with_state(services.clone(), carry_through)))
         // A call alone ends with its caller: whoever goes away takes it along.
         .merge(built_of([call()]).layer(frozen))
         .merge(built_of([front()]))
@@ -101,9 +101,9 @@ async fn stand_still(State(services): State<Services>, request: Request, next: N
 
 /// Runs a request to its end, whoever still waits for the answer: a change that was begun is made
 /// whole. A panic becomes an answer like any other fault.
-async fn carry_through(request: Request, next: Next) -> Response {
+async fn carry_through(State(services): State<Services>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    tokio::spawn(next.run(request)).await.unwrap_or_else(|error| {
+    services.core.tasks.spawn(next.run(request)).await.unwrap_or_else(|error| {
         tracing::error!(%error, path, "a request ended in a panic");
         let denial = Denial::internal("the gateway failed; its log says why");
         Failure::new(denial).framed(Framing::of(&path)).into_response()

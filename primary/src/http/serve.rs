@@ -14,6 +14,7 @@ use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -29,7 +30,7 @@ const TLS_DEADLINE: Duration = Duration::from_secs(10);
 /// How long an answer may wait for a client to read any of it.
 const READER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long calls under way may take to end once the gateway is told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
+pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// A bound socket, and how it is served.
 pub struct Listener {
@@ -44,20 +45,23 @@ pub async fn serve(listener: Listener, router: Router, mut stop: watch::Receiver
     let Listener { tcp: listener, tls } = listener;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &places) => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
         };
         if let Some((stream, peer, place)) = accepted {
             let one = One { peer, place, router: router.clone(), watcher: graceful.watcher() };
-            tokio::spawn(serve_one(one, stream, tls.clone()));
+            connections.spawn(serve_one(one, stream, tls.clone()));
         }
     }
     drop(listener);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("some connections did not end in time and were cut");
     }
+    connections.shutdown().await;
 }
 
 async fn accept(
@@ -113,4 +117,37 @@ async fn carry(one: One, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 's
         tracing::debug!(%error, "a connection ended badly");
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::Notify;
+
+    #[tokio::test]
+    async fn what_does_not_end_in_time_is_cut_and_nothing_of_it_is_left() {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let (begun, held) = (Arc::new(Notify::new()), Arc::new(()));
+        let (tell, hold) = (begun.clone(), held.clone());
+        let endless = move || async move {
+            let _held = hold;
+            tell.notify_one();
+            std::future::pending::<()>().await;
+        };
+        let router = Router::new().route("/", get(endless));
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(serve(Listener { tcp, tls: None }, router, stopped));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        begun.notified().await;
+        stop.send_replace(true);
+        // From here on only the time is waited for, so it passes at once.
+        tokio::time::pause();
+        serving.await.unwrap();
+        assert_eq!(Arc::strong_count(&held), 1, "the call has ended");
+    }
 }

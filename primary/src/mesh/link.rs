@@ -121,9 +121,10 @@ async fn say<M: Message>(send: &mut quinn::SendStream, message: &M) -> Result<()
 
 /// Runs a change to its end, whatever becomes of the connection that asked for it.
 async fn carry_through<T: Send + 'static>(
+    mesh: &Mesh,
     change: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, End> {
-    tokio::spawn(change).await.map_err(|error| {
+    mesh.core.tasks.spawn(change).await.map_err(|error| {
         tracing::error!(%error, "a change that a workload asked for ended in a panic");
         End::Close(CloseCode::Violation)
     })
@@ -143,8 +144,8 @@ async fn enroll(
     let result = match io::read_frame(&mut recv, &[FrameKind::Enroll]).await {
         Ok(Some(frame)) => match window.attempt(&frame, mesh.public_key(), exporter) {
             Ok(attempt) => {
-                let mesh = mesh.clone();
-                carry_through(async move { mesh.enroll(attempt).await }).await?
+                let enrolling = mesh.clone();
+                carry_through(mesh, async move { enrolling.enroll(attempt).await }).await?
             }
             Err(code) => EnrollResult::Refused { code },
         },
@@ -208,9 +209,9 @@ async fn listen(
         let answered = match heard {
             ToPrimary::Mount(frame) => match assembly.push(frame) {
                 Ok(Some(change)) => {
-                    let (mesh, name) = (mesh.clone(), name.clone());
-                    let mounting = async move { mesh.mount(&name, change).await };
-                    match carry_through(mounting).await {
+                    let (bearer, name) = (mesh.clone(), name.clone());
+                    let mounting = async move { bearer.mount(&name, change).await };
+                    match carry_through(mesh, mounting).await {
                         Ok((mounted, refused, revision)) => {
                             say(send, &mount_ack(revision, mounted, refused)).await
                         }
@@ -225,8 +226,9 @@ async fn listen(
                 Ok(())
             }
             ToPrimary::AuditBatch(batch) => {
-                let (mesh, name) = (mesh.clone(), name.clone());
-                match carry_through(async move { mesh.mirror(&name, batch).await }).await {
+                let (taker, name) = (mesh.clone(), name.clone());
+                let taking = async move { taker.mirror(&name, batch).await };
+                match carry_through(mesh, taking).await {
                     Ok(Ok(through)) => say(send, &AuditAck { through }).await,
                     Ok(Err(code)) => Err(code.into()),
                     Err(end) => Err(end),

@@ -10,6 +10,7 @@ pub use hyper::{Method, StatusCode};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// How long connecting may take.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -84,7 +85,8 @@ pub struct Answer {
 /// See [`HttpError`].
 pub async fn exchange(base: &str, ask: Ask<'_>, deadline: Duration) -> Result<Answer, HttpError> {
     let whole = async {
-        let (status, body) = send(base, ask).await?.into_parts();
+        let (response, _driving) = send(base, ask).await?;
+        let (status, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await;
         let body = body.map_err(|error| HttpError::Broken(error.to_string()))?.to_bytes();
         Ok(Answer { status: status.status, body })
@@ -99,8 +101,9 @@ pub async fn exchange(base: &str, ask: Ask<'_>, deadline: Duration) -> Result<An
 /// See [`HttpError`].
 pub async fn stream(base: &str, ask: Ask<'_>, deadline: Duration) -> Result<Streamed, HttpError> {
     let head = tokio::time::timeout(deadline, send(base, ask)).await;
-    let (head, body) = head.map_err(|_| HttpError::Deadline(deadline))??.into_parts();
-    let lines = Lines { body, held: Vec::new(), looked: 0 };
+    let (response, driving) = head.map_err(|_| HttpError::Deadline(deadline))??;
+    let (head, body) = response.into_parts();
+    let lines = Lines { body, held: Vec::new(), looked: 0, _driving: driving };
     if head.status.is_success() {
         return Ok(Streamed::Lines(lines));
     }
@@ -127,7 +130,11 @@ pub struct Lines {
     held: Vec<u8>,
     /// How much of `held` is known to have no line's end.
     looked: usize,
+    _driving: Driving,
 }
+
+/// What moves the bytes of an exchange; it ends with the exchange.
+type Driving = JoinSet<hyper::Result<()>>;
 
 impl Lines {
     /// The next line, without its end; `None` when the stream has ended. Dropped half-way, nothing is
@@ -172,7 +179,7 @@ impl Lines {
     }
 }
 
-async fn send(base: &str, ask: Ask<'_>) -> Result<Response<Incoming>, HttpError> {
+async fn send(base: &str, ask: Ask<'_>) -> Result<(Response<Incoming>, Driving), HttpError> {
     let authority = base.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     let authority = authority
         .filter(|authority| !authority.is_empty() && !authority.contains('/'))
@@ -186,8 +193,8 @@ async fn send(base: &str, ask: Ask<'_>) -> Result<Response<Incoming>, HttpError>
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
-    // Ends with the exchange: the sender is dropped with it.
-    tokio::spawn(connection);
+    let mut driving = JoinSet::new();
+    driving.spawn(connection);
     let mut request =
         Request::builder().method(ask.method).uri(ask.path).header(header::HOST, authority);
     for (name, value) in ask.headers {
@@ -198,7 +205,8 @@ async fn send(base: &str, ask: Ask<'_>) -> Result<Response<Incoming>, HttpError>
     }
     let body = Full::new(Bytes::from(ask.body.unwrap_or_default()));
     let request = request.body(body).map_err(|error| broken(&error))?;
-    sender.send_request(request).await.map_err(|error| broken(&error))
+    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+    Ok((response, driving))
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub async fn export(
     };
     let (lines, streamed) = mpsc::channel(2);
     // Whoever goes away ends it: the channel is closed then.
-    tokio::spawn(send_all(services, filter, lines));
+    services.core.tasks.clone().spawn(send_all(services, filter, lines));
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((headers, Body::new(Streamed(streamed))).into_response())
 }
