@@ -117,10 +117,10 @@ async fn a_source_that_an_agent_brings_is_shown_by_what_it_reaches() {
     let shown = shell.done("pending").await;
     for told in [
         "ada    add the source say",
-        "binaries   printf",
-        "commands   printf -- said %s {word}",
+        "binaries     printf",
+        "commands     word.say [write]: printf -- \"said %s\" {word}",
         "say-token as SAY_TOKEN",
-        "capability say.word.say [write] over cli: Say",
+        "capability   say.word.say [write] over cli: Say",
         "has the whole manifest (SHA-256 ",
     ] {
         assert!(shown.contains(told), "{told} in {shown}");

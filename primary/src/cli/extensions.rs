@@ -99,7 +99,7 @@ impl Brought {
         lines.extend(reached(&self.reach));
         lines.extend(self.entries.iter().map(|entry| {
             let BroughtEntry { id, kind, label, grants, transport } = entry;
-            format!("  {kind:<10} {id} [{grants}] over {transport}: {}", visible(label))
+            format!("  {kind:<12} {id} [{grants}] over {transport}: {}", visible(label))
         }));
         lines.extend(self.problems.iter().map(|problem| format!("  can't be used yet: {problem}")));
         lines.extend(self.manifest_digest.as_ref().map(|digest| {
@@ -109,13 +109,15 @@ impl Brought {
     }
 }
 
-/// What a manifest reaches, for people.
+/// What a manifest reaches, for people: each on a line, so that none can pass for two.
 fn reached(reach: &Reach) -> Vec<String> {
-    let line = |(kind, names): (&String, &Vec<String>)| {
-        let names: Vec<_> = names.iter().map(|name| visible(name)).collect();
-        format!("  {kind:<10} {}", names.join(", "))
-    };
-    let lines: Vec<_> = reach.iter().filter(|(_, names)| !names.is_empty()).map(line).collect();
+    let lines = reach.iter().flat_map(|(kind, names)| {
+        names.iter().enumerate().map(move |(n, name)| {
+            let kind = if n == 0 { kind } else { "" };
+            format!("  {kind:<12} {}", visible(name))
+        })
+    });
+    let lines: Vec<_> = lines.collect();
     match lines.is_empty() {
         true => vec!["  reaches nothing beyond itself".to_owned()],
         false => lines,
@@ -200,7 +202,7 @@ async fn list() -> Result<Answer, Failure> {
             extension.label,
         ]);
         extension.detail.into_iter().for_each(|detail| table.remark(detail));
-        reached(&extension.reach).into_iter().for_each(|line| table.remark(line.trim_start()));
+        reached(&extension.reach).into_iter().for_each(|line| table.remark(line));
     }
     let none = "no extensions; add one with `plexus sources add --manifest FILE`";
     Ok(Answer::new("extensions.list", data).table(table, none))
