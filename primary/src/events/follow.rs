@@ -1,9 +1,10 @@
 //! Following what changes without being asked: the shown capabilities, and the log.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::{Break, Continue};
 use std::time::Duration;
 
-use plexus_shared::audit::{self, tail};
+use plexus_shared::audit::backwards;
 use plexus_shared::ids::CapabilityId;
 use plexus_shared::model::input::Digest;
 use plexus_shared::model::trust::Provenance;
@@ -80,19 +81,29 @@ pub async fn follow_log(core: Core, mut stop: watch::Receiver<bool>) {
             core.events.skip_log();
         }
         for line in newest(&core, head, fresh.min(KEPT_LINES)).await {
-            core.events.tell_owner(Event::AuditAppended(AuditLine::from(line)));
+            core.events.tell_owner(Event::AuditAppended(line));
         }
         seen = head;
     }
 }
 
 /// The newest `count` lines up to `head`, oldest first.
-async fn newest(core: &Core, head: u64, count: usize) -> Vec<audit::Event> {
+async fn newest(core: &Core, head: u64, count: usize) -> Vec<AuditLine> {
+    if count == 0 {
+        return Vec::new();
+    }
     let audit = core.audit.clone();
     let before = head.saturating_add(1);
-    let read =
-        tokio::task::spawn_blocking(move || tail(audit.folder(), Some(before), count, |_| true));
-    match read.await {
+    // Their payloads, which may be large, go as they come.
+    let heads = move || {
+        let mut lines = Vec::new();
+        backwards(audit.folder(), Some(before), |event| {
+            lines.push(AuditLine::from(event));
+            if lines.len() < count { Continue(()) } else { Break(()) }
+        })
+        .map(|()| lines)
+    };
+    match tokio::task::spawn_blocking(heads).await {
         Ok(Ok(mut lines)) => {
             lines.reverse();
             lines

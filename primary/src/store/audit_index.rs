@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, params};
 use tokio::sync::watch;
 
 use super::attempts::Attempts;
-use super::audit_query::{Filter, capabilities};
+use super::audit_query::{Filter, Page, capabilities};
 use super::{make_private, remove};
 
 /// The file, in the state folder.
@@ -136,11 +136,11 @@ impl AuditIndex {
         matches!(tokio::time::timeout(most, there).await, Ok(Ok(_)))
     }
 
-    /// The first `limit` lines that `filter` asks for. After a failure the index is made anew.
+    /// A page of at most `limit` lines that `filter` asks for. After a failure the index is made anew.
     ///
     /// # Errors
     /// See [`IndexError`].
-    pub fn find(&self, filter: &Filter, limit: usize) -> Result<Vec<Line>, IndexError> {
+    pub fn find(&self, filter: &Filter, limit: usize) -> Result<Page, IndexError> {
         if self.indexed.borrow().is_none() {
             return Err(IndexError::NotReady);
         }
@@ -151,20 +151,23 @@ impl AuditIndex {
         found
     }
 
-    fn find_now(&self, filter: &Filter, limit: usize) -> Result<Vec<Line>, IndexError> {
+    fn find_now(&self, filter: &Filter, limit: usize) -> Result<Page, IndexError> {
         // Opened for each: one kept open would go on reading a file that was removed.
         let connection = open_to_read(&self.path)?;
-        let mut lines = Vec::new();
+        let mut page = Page::default();
         for (seq, place) in filter.places(&connection, limit)? {
+            if page.is_full(limit) {
+                break;
+            }
             match line_at(&self.folder, &place)? {
-                Some(text) if number(&text) == Some(seq) => lines.push(Line { seq, text, place }),
+                Some(text) if number(&text) == Some(seq) => page.add(seq, text),
                 Some(_) => return Err(IndexError::Stale),
                 // Its file's time is over.
                 None if !self.folder.join(&*place.file).exists() => {}
                 None => return Err(IndexError::Stale),
             }
         }
-        Ok(lines)
+        Ok(page)
     }
 }
 

@@ -54,7 +54,7 @@ impl Bench {
 }
 
 fn seqs(index: &AuditIndex, filter: &Filter) -> Vec<u64> {
-    index.find(filter, 100).unwrap().iter().map(|line| line.seq).collect()
+    index.find(filter, 100).unwrap().lines.iter().map(|line| line.seq).collect()
 }
 
 fn sql(path: &Path, sql: &str) {
@@ -99,7 +99,7 @@ async fn every_filter_finds_what_it_names_as_the_files_do() {
         let plain: Vec<_> = plain.iter().map(|event| event.seq).collect();
         assert_eq!(plain, expected, "without the index: {filter:?}");
     }
-    assert_eq!(index.find(&all(), 2).unwrap().len(), 2);
+    assert_eq!(index.find(&all(), 2).unwrap().lines.len(), 2);
 }
 
 #[tokio::test]
@@ -211,5 +211,40 @@ async fn no_text_that_is_searched_for_ends_the_index() {
     for text in ["a\0b", "\"", "\"\"", "* NEAR(", "word1\0", "-word1 OR", "^word1", "{a b}: c"] {
         let filter = Filter { text: some(text), ..Filter::default() };
         assert!(index.find(&filter, 10).is_ok(), "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on() {
+    let bench = Bench::new();
+    let long = vec!["x".repeat(400); 50];
+    let detail = json!(vec![long; 6]);
+    (0..60).for_each(|_| drop(bench.log.append(Record::new(EventType::Invoke).detail(&detail))));
+    let index = bench.index().await;
+    let files = |filter: &Filter, most| {
+        crate::http::admin::audit::read_files(bench.log.folder(), filter, most)
+    };
+    let ways: [&dyn Fn(&Filter) -> Page; 2] =
+        [&|filter| index.find(filter, 500).unwrap(), &|filter| files(filter, 500).unwrap()];
+    for (find, forwards) in ways.iter().flat_map(|find| [(find, true), (find, false)]) {
+        let mut filter = Filter { after: forwards.then_some(0), ..Filter::default() };
+        let (mut seen, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = find(&filter);
+            assert!(page.lines.len() < 60, "all at once");
+            seen.extend(page.lines.iter().map(|line| line.seq));
+            pages += 1;
+            let last = page.lines.last().map(|line| line.seq);
+            match forwards {
+                true => filter.after = last,
+                false => filter.before = last,
+            }
+            if !page.is_full(500) {
+                break;
+            }
+        }
+        assert!(pages > 1);
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=60).collect::<Vec<u64>>());
     }
 }

@@ -12,6 +12,40 @@ use serde_json::Value;
 /// Where an event says which capabilities it is about, beside `capabilityId`.
 const LISTS: [&str; 4] = ["granted", "asks", "scopes", "skipped"];
 
+/// About the most bytes of the lines of one page: each may be hundreds of kilobytes, and an agent has
+/// a say in that.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// A line of the log that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its number.
+    pub seq: u64,
+    /// Its text.
+    pub text: String,
+}
+
+/// What was found, up to a number of lines and [`PAGE_BYTES`].
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The lines, in the order they were asked for.
+    pub lines: Vec<Found>,
+    bytes: usize,
+}
+
+impl Page {
+    /// Adds a line.
+    pub fn add(&mut self, seq: u64, text: String) {
+        self.bytes = self.bytes.saturating_add(text.len());
+        self.lines.push(Found { seq, text });
+    }
+
+    /// Whether it holds as much as a page of `limit` lines may: then there may be more.
+    pub fn is_full(&self, limit: usize) -> bool {
+        self.lines.len() >= limit || self.bytes >= PAGE_BYTES
+    }
+}
+
 /// Which events are asked for, and in which order.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

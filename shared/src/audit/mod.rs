@@ -41,7 +41,7 @@ pub use files::MAX_LINE_BYTES;
 pub use line::{GENESIS, Head};
 pub use log::{AuditLog, Durability};
 pub use memory::MemorySink;
-pub use read::{Line, LogReader, Place, ReadError, files, line_at, tail};
+pub use read::{Line, LogReader, Place, ReadError, backwards, files, line_at, tail};
 pub use record::Record;
 pub use recover::AuditOpenError;
 pub use retention::DEFAULT_KEEP_DAYS;

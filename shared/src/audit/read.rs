@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -184,19 +185,39 @@ pub fn tail(
     dir: &Path,
     before_seq: Option<u64>,
     limit: usize,
-    filter: impl FnMut(&Event) -> bool,
+    mut filter: impl FnMut(&Event) -> bool,
 ) -> Result<Vec<Event>, ReadError> {
-    let path = dir.to_owned();
-    read_tail(dir, before_seq, limit, filter).map_err(|source| ReadError { path, source })
+    let mut events = Vec::new();
+    if limit > 0 {
+        backwards(dir, before_seq, |event| {
+            if filter(&event) {
+                events.push(event);
+            }
+            if events.len() < limit { Continue(()) } else { Break(()) }
+        })?;
+    }
+    Ok(events)
 }
 
-fn read_tail(
+/// Looks at the events of the log in `dir`, newest first, one at a time, for as long as `look` goes on;
+/// as [`tail`] otherwise.
+///
+/// # Errors
+/// As [`tail`].
+pub fn backwards(
     dir: &Path,
     before_seq: Option<u64>,
-    limit: usize,
-    mut filter: impl FnMut(&Event) -> bool,
-) -> io::Result<Vec<Event>> {
-    let mut events = Vec::new();
+    look: impl FnMut(Event) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    let path = dir.to_owned();
+    read_backwards(dir, before_seq, look).map_err(|source| ReadError { path, source })
+}
+
+fn read_backwards(
+    dir: &Path,
+    before_seq: Option<u64>,
+    mut look: impl FnMut(Event) -> ControlFlow<()>,
+) -> io::Result<()> {
     let before = before_seq.unwrap_or(u64::MAX);
     for day in days(dir)?.into_iter().rev() {
         if before_seq.is_some() && first_seq(dir, day)?.is_some_and(|first| first >= before) {
@@ -205,16 +226,12 @@ fn read_tail(
         let mut file = File::open(dir.join(day.file_name()))?;
         let end = whole_length(&mut file)?;
         let mut lines = Backwards::new(file, end);
-        while events.len() < limit {
-            let Some(text) = lines.next_line()? else { break };
+        while let Some(text) = lines.next_line()? {
             let Ok(event) = serde_json::from_slice::<Event>(&text) else { continue };
-            if event.seq < before && filter(&event) {
-                events.push(event);
+            if event.seq < before && look(event).is_break() {
+                return Ok(());
             }
         }
-        if events.len() >= limit {
-            break;
-        }
     }
-    Ok(events)
+    Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! The index answers; while it can't, the files do. Either way what is shown is the very line of the log.
 
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +14,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hyper::body::Frame;
-use plexus_shared::audit::{Event, LogReader, ReadError, tail, verify_by};
+use plexus_shared::audit::{Event, LogReader, ReadError, backwards, verify_by};
 use plexus_shared::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -24,7 +25,7 @@ use super::{bad_request, fault};
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::Owner;
-use crate::store::audit_query::Filter;
+use crate::store::audit_query::{Filter, Page};
 
 /// Events in a page when it isn't said, and at most.
 const PAGE: usize = 50;
@@ -75,16 +76,10 @@ impl AuditQuery {
     }
 }
 
-/// A line of the log that was found.
-struct Found {
-    seq: u64,
-    text: String,
-}
-
 /// A page of events.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Page {
+pub struct Shown {
     /// Each as it stands in the log.
     events: Vec<Box<RawValue>>,
     /// Where the next page begins, when there may be one.
@@ -97,14 +92,14 @@ pub async fn query(
     State(services): State<Services>,
     _: Owner,
     query: Asked,
-) -> Result<axum::Json<Page>, Failure> {
+) -> Result<axum::Json<Shown>, Failure> {
     let Query(query) = query.map_err(|error| bad_request(error.body_text()))?;
     let limit = query.limit();
-    let found = page(&services, query.filter(), limit).await?;
-    let next_cursor = (found.len() == limit).then(|| found.last().map(|line| line.seq)).flatten();
-    let events = found.into_iter().map(|line| RawValue::from_string(line.text));
+    let page = page(&services, query.filter(), limit).await?;
+    let next_cursor = page.lines.last().filter(|_| page.is_full(limit)).map(|line| line.seq);
+    let events = page.lines.into_iter().map(|line| RawValue::from_string(line.text));
     let events = events.collect::<Result<_, _>>().map_err(fault)?;
-    Ok(axum::Json(Page { events, next_cursor }))
+    Ok(axum::Json(Shown { events, next_cursor }))
 }
 
 /// Streams every line that is asked for, oldest first, as it stands in the log.
@@ -132,17 +127,18 @@ type Piece = Result<Bytes, Broken>;
 
 async fn send_all(services: Services, mut filter: Filter, lines: mpsc::Sender<Piece>) {
     loop {
-        let Ok(found) = page(&services, filter.clone(), MAX_PAGE).await else {
+        let Ok(page) = page(&services, filter.clone(), MAX_PAGE).await else {
             // Broken off, so that no one takes a part for the whole.
             let _ = lines.send(Err(Broken)).await;
             return;
         };
-        let text: String = found.iter().map(|line| format!("{}\n", line.text)).collect();
-        if !found.is_empty() && lines.send(Ok(text.into())).await.is_err() {
-            return;
+        for line in &page.lines {
+            if lines.send(Ok(format!("{}\n", line.text).into())).await.is_err() {
+                return;
+            }
         }
-        match found.last() {
-            Some(last) if found.len() == MAX_PAGE => filter.after = Some(last.seq),
+        match page.lines.last() {
+            Some(last) if page.is_full(MAX_PAGE) => filter.after = Some(last.seq),
             _ => return,
         }
     }
@@ -169,7 +165,7 @@ impl hyper::body::Body for Streamed {
 }
 
 /// The first `limit` lines that `filter` asks for. All that was recorded before this is looked at.
-async fn page(services: &Services, filter: Filter, limit: usize) -> Result<Vec<Found>, Failure> {
+async fn page(services: &Services, filter: Filter, limit: usize) -> Result<Page, Failure> {
     let core = services.core.clone();
     let head = core.audit.head().seq;
     let index = match &core.audit_index {
@@ -179,11 +175,7 @@ async fn page(services: &Services, filter: Filter, limit: usize) -> Result<Vec<F
     let look = move || {
         if let Some(index) = index {
             match index.find(&filter, limit) {
-                Ok(lines) => {
-                    let found =
-                        lines.into_iter().map(|line| Found { seq: line.seq, text: line.text });
-                    return Ok(found.collect());
-                }
+                Ok(page) => return Ok(page),
                 Err(error) => tracing::warn!(%error, "the audit files are read instead"),
             }
         }
@@ -193,20 +185,23 @@ async fn page(services: &Services, filter: Filter, limit: usize) -> Result<Vec<F
 }
 
 /// The same from the files.
-fn read_files(
+pub(crate) fn read_files(
     folder: &std::path::Path,
     filter: &Filter,
     limit: usize,
-) -> Result<Vec<Found>, ReadError> {
+) -> Result<Page, ReadError> {
+    let mut page = Page::default();
     let Some(after) = filter.after else {
-        let accepts = |event: &Event| filter.accepts(event, &json!(event).to_string());
-        let events = tail(folder, filter.before, limit, accepts)?;
-        let found =
-            events.iter().map(|event| Found { seq: event.seq, text: json!(event).to_string() });
-        return Ok(found.collect());
+        backwards(folder, filter.before, |event| {
+            let text = json!(event).to_string();
+            if filter.accepts(&event, &text) {
+                page.add(event.seq, text);
+            }
+            if page.is_full(limit) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        return Ok(page);
     };
     let mut reader = LogReader::from_seq(folder, after.saturating_add(1));
-    let mut found = Vec::new();
     loop {
         let lines = reader.next_batch(1000, 4 << 20)?;
         let is_over = |seq| filter.before.is_some_and(|before| seq >= before);
@@ -214,14 +209,14 @@ fn read_files(
         for line in lines {
             let Ok(event) = serde_json::from_str::<Event>(&line.text) else { continue };
             if filter.accepts(&event, &line.text) {
-                found.push(Found { seq: line.seq, text: line.text });
+                page.add(line.seq, line.text);
             }
-            if found.len() == limit {
-                return Ok(found);
+            if page.is_full(limit) {
+                return Ok(page);
             }
         }
         if at_end {
-            return Ok(found);
+            return Ok(page);
         }
     }
 }
