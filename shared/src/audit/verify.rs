@@ -215,10 +215,11 @@ impl Walk {
         if let Some(detail) = checkpoint {
             self.signed_by(seal::check(&detail, &self.head)?)?;
             self.sealed = Some(head.seq);
-        } else if let Some(sealed) = self.sealed
-            && head.seq - sealed > seal::MOST_UNSIGNED
-        {
-            return Err(format!("no checkpoint stands between event {sealed} and this one"));
+        } else if head.seq - self.sealed.unwrap_or(0) > seal::MOST_UNSIGNED {
+            return Err(match self.sealed {
+                Some(sealed) => format!("no checkpoint stands between event {sealed} and this one"),
+                None => "no checkpoint stands before this event".to_owned(),
+            });
         }
         self.head = head;
         Ok(())

@@ -122,6 +122,15 @@ fn a_log_that_was_signed_stays_signed() {
 }
 
 #[test]
+fn a_log_rewritten_without_any_checkpoint_is_not_one_of_a_node() {
+    let forged = Bench::new();
+    let log = forged.log();
+    (0..4001).for_each(|n| drop(log.append(invoke(n)).unwrap()));
+    drop(log);
+    assert_eq!(bad(&forged).2, "no checkpoint stands before this event");
+}
+
+#[test]
 fn what_was_started_and_never_ended_is_recorded_once_at_the_next_start() {
     let bench = Bench::new();
     let log = signed(&bench);
