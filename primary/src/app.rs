@@ -9,7 +9,7 @@ use std::time::Duration;
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::NodeKey;
 use plexus_shared::admit::token::TokenKeys;
-use plexus_shared::audit::{AuditLog, AuditOpenError, DEFAULT_KEEP_DAYS, Tier};
+use plexus_shared::audit::{AuditLog, AuditOpenError, Durability, Tier};
 use plexus_shared::clock::{Clock, SystemClock};
 use plexus_shared::invoke::Pipeline;
 use plexus_shared::model::exposure::ExposureRules;
@@ -158,13 +158,11 @@ impl App {
         let network = network::load(&state)?;
         let opened_up = open_up(&network, &tcp)?;
         // Read before anything is made: what is damaged ends the start with the folder untouched.
-        let opened = open_ground(&state, clock)?;
+        let opened = open_ground(&state, clock, settings.audit_durability)?;
         let keys = Keys::load(&state)?;
         let sessions = Arc::new(Sessions::default());
         let (core, mut kept) = lay_ground(&state, opened, sessions.clone(), settings).await?;
-        let keep =
-            core.settings.now().audit_retention_days.and_then(|days| u32::try_from(days).ok());
-        core.audit.begin(keys.node.clone(), keep.unwrap_or(DEFAULT_KEEP_DAYS));
+        core.audit.begin(keys.node.clone(), settings.audit_retention_days);
         let replays = Arc::new(Replays::new(core.clone(), std::mem::take(&mut kept.replays)));
         let trust = Arc::new(Trust::new(
             core.clone(),
@@ -293,13 +291,15 @@ fn keep_cursor((workload, cursor): &(WorkloadName, CursorRow)) -> Change {
 fn open_ground(
     state: &StateDir,
     clock: Arc<dyn Clock>,
+    durability: Durability,
 ) -> Result<(Arc<dyn Clock>, AuditLog, Store, Kept), StartError> {
     Keys::check(state)?;
     let file = state.join("state.db");
     if file.exists() {
         Store::check(&file)?;
     }
-    let audit = AuditLog::open(state.subdir("audit")?, clock.clone(), Tier::Primary)?;
+    let audit =
+        AuditLog::open_with(state.subdir("audit")?, clock.clone(), Tier::Primary, durability)?;
     let (store, kept) = Store::open(&file)?;
     Ok((clock, audit, store, kept))
 }

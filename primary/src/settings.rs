@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use plexus_shared::audit::{DEFAULT_KEEP_DAYS, Durability};
 use plexus_shared::model::plain;
 use plexus_shared::state_dir::{StateDir, StateDirError};
 use serde::{Deserialize, Serialize};
@@ -65,9 +66,10 @@ pub struct Settings {
     pub max_trust_window_ms: u64,
     /// Who answers.
     pub policy: Policy,
-    /// For how many days the audit log is kept; for good when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audit_retention_days: Option<u64>,
+    /// For how many days the files of the audit log are kept.
+    pub audit_retention_days: u32,
+    /// When a line of the audit log is taken to the disk.
+    pub audit_durability: Durability,
     /// How much one agent may ask for.
     pub rate_limits: RateLimits,
 }
@@ -81,7 +83,8 @@ impl Default for Settings {
             enrollment_code_lifetime_ms: 15 * MINUTE,
             max_trust_window_ms: 30 * DAY,
             policy: Policy::default(),
-            audit_retention_days: None,
+            audit_retention_days: DEFAULT_KEEP_DAYS,
+            audit_durability: Durability::default(),
             rate_limits: RateLimits::default(),
         }
     }
@@ -159,9 +162,12 @@ impl Settings {
                 })?;
             }
             "auditRetentionDays" => {
-                let days =
-                    (!value.is_null()).then(|| number(name, value, 1, 36_500)).transpose()?;
-                self.audit_retention_days = days;
+                let days = number(name, value, 1, 36_500)?;
+                self.audit_retention_days = u32::try_from(days).unwrap_or(DEFAULT_KEEP_DAYS);
+            }
+            "auditDurability" => {
+                self.audit_durability = Durability::deserialize(value)
+                    .map_err(|_| InvalidSetting::new(name, "it is \"batched\" or \"always\""))?;
             }
             "rateLimits" => self.rate_limits = rate_limits(name, value)?,
             _ => return Err(InvalidSetting::new(name, "there is no such setting")),
@@ -265,6 +271,7 @@ mod tests {
         let changed = json!({"policy": "confirm-all", "rateLimits": {"burst": 7}});
         let settings = Settings::parse(&changed).unwrap();
         assert_eq!(settings.rate_limits.requests_per_second, 100);
+        assert_eq!(settings.audit_retention_days, 90);
         assert_eq!(Settings::parse(&json!(settings)).unwrap(), settings);
     }
 
@@ -284,6 +291,7 @@ mod tests {
             (json!({"rateLimits": {"burst": 0}}), "rateLimits.burst"),
             (json!({"rateLimits": {"bursts": 1}}), "rateLimits.bursts"),
             (json!({"auditRetentionDays": -1}), "auditRetentionDays"),
+            (json!({"auditDurability": "never"}), "auditDurability"),
         ];
         for (document, path) in wrong {
             assert_eq!(Settings::parse(&document).unwrap_err().path, path, "{document}");

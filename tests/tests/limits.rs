@@ -209,8 +209,8 @@ async fn settings_are_checked_whole_and_decide_from_then_on() {
         assert_eq!(code, 2, "{wrong}");
     }
     assert!(!stage.path("home/auth-config.json").exists());
-    let (code, _) =
-        stage.plexus(&["settings", "set", "policy=confirm-all", "maxTrustWindowMs=60000"]).await;
+    let set = ["settings", "set", "policy=confirm-all", "maxTrustWindowMs=60000"];
+    let (code, _) = stage.plexus(&[&set[..], &["auditDurability=always"]].concat()).await;
     assert_eq!(code, 0);
     let (_, asked) = ada.ask(&json!({"notes.file.read": "allow"})).await;
     let id = asked["pendingId"].as_str().unwrap_or_else(|| panic!("{asked}"));
@@ -220,7 +220,10 @@ async fn settings_are_checked_whole_and_decide_from_then_on() {
     assert_eq!(grants["grants"][0]["trustWindow"], json!({"kind": "custom", "ms": 60_000}));
     primary.running.stop(PATIENCE).await.unwrap();
     let again = stage.primary().await;
-    assert_eq!(again.get("settings").await["settings"]["policy"], "confirm-all");
+    let settings = again.get("settings").await["settings"].clone();
+    assert_eq!(settings["policy"], "confirm-all");
+    assert_eq!(settings["auditDurability"], "always");
+    assert_eq!(settings["auditRetentionDays"], 90);
 }
 
 #[tokio::test(flavor = "multi_thread")]

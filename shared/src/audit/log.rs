@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use plexus_mesh_proto::identity::NodeKey;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -26,7 +27,8 @@ use crate::redact::Redactor;
 use crate::state_dir::StateDir;
 
 /// When a written line is taken to the disk. Either way it outlives the process at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// With others, at most 100 ms later: what a power loss may cost.
     #[default]
@@ -92,6 +94,16 @@ impl AuditLog {
         retention.start(self.clock.now());
         // A second call changes nothing: the first one's key and days stay.
         let _ = self.retention.set(retention);
+    }
+
+    /// What the owner says of the log: it holds for the next line, and files whose time is over by it
+    /// go now.
+    pub fn decide(&self, durability: Durability, keep_days: u32) {
+        lock(&self.chain).writer.durability = durability;
+        if let Some(retention) = self.retention.get() {
+            retention.keep_for(keep_days);
+            retention.start(self.clock.now());
+        }
     }
 
     /// Signs the head. The log stays open: what is recorded later is signed when it is dropped.

@@ -11,6 +11,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plexus_mesh_proto::identity::{NodeKey, PublicKey};
@@ -103,14 +104,19 @@ fn read_stub(path: &Path, day: Day) -> io::Result<Result<Stub, &'static str>> {
 pub(super) struct Retention {
     dir: StateDir,
     key: Arc<NodeKey>,
-    keep_days: u32,
+    keep_days: AtomicU32,
     /// One round at a time.
     round: Mutex<()>,
 }
 
 impl Retention {
     pub(super) fn new(dir: StateDir, key: Arc<NodeKey>, keep_days: u32) -> Self {
-        Self { dir, key, keep_days, round: Mutex::new(()) }
+        Self { dir, key, keep_days: AtomicU32::new(keep_days), round: Mutex::new(()) }
+    }
+
+    /// From the next round on files are kept so long.
+    pub(super) fn keep_for(&self, days: u32) {
+        self.keep_days.store(days, Ordering::Relaxed);
     }
 
     /// Begins a round on a thread of its own: nothing that is recorded waits for it.
@@ -131,7 +137,7 @@ impl Retention {
     pub(super) fn run(&self, now: Timestamp) -> io::Result<()> {
         let _round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
         let (stubs, days) = parts(self.dir.path())?;
-        let oldest = Day::of(now).before(self.keep_days);
+        let oldest = Day::of(now).before(self.keep_days.load(Ordering::Relaxed));
         let Some((newest, older)) = days.split_last() else { return Ok(()) };
         let mut old = older.iter().take_while(|day| **day < oldest && *day < newest).peekable();
         if old.peek().is_none() {

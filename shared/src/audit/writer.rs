@@ -17,7 +17,7 @@ use crate::state_dir::{StateDir, private_options};
 #[derive(Debug)]
 pub(super) struct Writer {
     dir: StateDir,
-    durability: Durability,
+    pub(super) durability: Durability,
     syncer: Syncer,
     head: Head,
     /// The newest file's day: no earlier file is written again, whatever the clock says.

@@ -40,6 +40,7 @@ pub async fn replace(
         return Err(fault(error));
     }
     services.core.settings.set(after);
+    services.core.audit.decide(after.audit_durability, after.audit_retention_days);
     Ok(axum::Json(json!({"ok": true, "settings": after})))
 }
 

@@ -236,6 +236,19 @@ fn aged(bench: &Bench) -> Retention {
     Retention::new(bench.dir.clone(), key(1), 1)
 }
 
+#[test]
+fn how_long_files_are_kept_can_be_said_anew() {
+    let bench = Bench::new();
+    let retention = aged(&bench);
+    let before = bench.names();
+    retention.keep_for(3650);
+    retention.run(bench.clock.now()).unwrap();
+    assert_eq!(bench.names(), before);
+    retention.keep_for(1);
+    retention.run(bench.clock.now()).unwrap();
+    assert_ne!(bench.names(), before);
+}
+
 fn stub(bench: &Bench, day: &str) -> PathBuf {
     bench.dir.join(format!("audit-{day}.stub.json"))
 }
