@@ -1,6 +1,6 @@
 //! A yes is to what was shown: what changed since is asked anew, and a single use of it is void.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::time::Duration;
 
@@ -94,4 +94,45 @@ async fn an_answer_is_not_repeated_under_another_definition() {
     assert_eq!(again["error"]["code"], "transport_error", "{again}");
     assert_eq!(again["error"]["detail"], json!({"outcome": "ok", "auditId": first["auditId"]}));
     proxy.stop(PATIENCE).await.unwrap();
+}
+
+/// A command that says what it is told, `how` the owner wants it now: what was there is replaced.
+async fn install(primary: &Primary, how: &str) {
+    primary.owner(Method::DELETE, "extensions/tool", None).await;
+    let manifest = json!({"manifest": "plexus-extension/0.1", "source": "tool", "label": "Tool",
+        "transport": "cli", "binaries": ["echo"],
+        "capabilities": [{"name": "word.say", "kind": "capability", "label": "Say",
+            "describe": "Says it.", "grants": ["write"],
+            "route": {"bin": "echo", "argv": [how, "{text}"]}}]});
+    primary.post("extensions", &json!({ "manifest": manifest })).await;
+}
+
+#[tokio::test]
+async fn what_its_owner_updates_between_question_and_yes_is_asked_anew() {
+    let (_stage, primary) = Stage::shared().await;
+    install(&primary, "softly").await;
+    let ada = primary.agent("ada", &[]).await;
+    let call = json!({"id": "tool.word.say", "input": {"text": "hello"}});
+    let asked = async || {
+        let (_, asked) = ada.assisted(&call).await;
+        asked["error"]["pendingId"].as_str().unwrap_or_else(|| panic!("{asked}")).to_owned()
+    };
+    let first = asked().await;
+    install(&primary, "loudly").await;
+    let yes = json!({"action": "approve"});
+    assert_eq!(primary.try_post(&format!("pending/{first}"), &yes).await.status, 409);
+    assert_ne!(ada.status(&first).await.1["state"], "approved");
+
+    let second = asked().await;
+    assert_ne!(first, second, "it is another question");
+    primary.approve(&second, None).await;
+    let token = ada.taken(&second).await;
+    install(&primary, "softly").await;
+    let (status, void) = ada.call(&token, &call).await;
+    assert_eq!((status, &void["ok"]), (401, &json!(false)), "{void}");
+
+    let third = asked().await;
+    primary.approve(&third, None).await;
+    let (status, said) = ada.call(&ada.taken(&third).await, &call).await;
+    assert_eq!((status, &said["output"]["stdout"]), (200, &json!("softly hello\n")), "{said}");
 }

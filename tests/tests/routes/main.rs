@@ -6,6 +6,7 @@
 mod world;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use plexus_tests::raw::RawAnswer;
 use serde_json::json;
@@ -67,6 +68,19 @@ async fn every_route_has_its_row_and_opens_to_its_own_credential_alone() {
         let (headers, body) = world.right(row, &world.ada);
         let answer = world.ask(row, &headers, body.as_ref()).await;
         assert_eq!(said(&answer), (200, ""), "{} {} by its own: {answer:?}", row.method, row.path);
+    }
+}
+
+#[test]
+fn every_route_is_on_the_protocol_page() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for (method, path) in plexus::http::router::routes() {
+        let short = path.strip_prefix("/admin/api/").unwrap_or(&path);
+        let short = short.replace("{*", ":").replace('{', ":").replace('}', "");
+        let told =
+            page.contains(&format!("`{method} {short}")) || page.contains(&format!("`{short}`"));
+        assert!(told, "{method} {short}");
     }
 }
 
