@@ -98,6 +98,9 @@ async fn asking_wrongly_is_told_apart() {
     ] {
         let (status, answer) = ada.ask(&grants).await;
         assert_eq!((status, answer["error"]["code"].as_str()), (400, Some(code)), "{grants}");
+        let told = answer["error"].to_string();
+        let asked = grants.as_object().into_iter().flatten().find(|(_, asked)| *asked != "deny");
+        assert!(asked.is_none_or(|(id, _)| told.contains(id.as_str())), "which one: {told}");
     }
     assert_eq!(ada.get("/grants").await.1["grants"], json!([]), "nothing was granted on the way");
     let token = ada.token(read).await;
@@ -137,6 +140,18 @@ async fn credentials_open_only_their_own_door() {
     for bearer in [&key, &token, "plx_agent_00"] {
         let (session, answer) = primary.handshake(bearer).await;
         assert_eq!((session.as_str(), &answer["error"]["code"]), ("", &json!("session_expired")));
+    }
+    let owner = json!({"connectionKey": primary.key});
+    let pat = format!("Bearer {}", ada.pat);
+    for bearers in [&["Bearer"][..], &["Bearer "], &["bearer x"], &[&pat, &pat], &["Basic x", &pat]]
+    {
+        let headers: Vec<_> = bearers.iter().map(|bearer| ("authorization", *bearer)).collect();
+        let (status, _) = primary.tell(Method::POST, "/link/handshake", &headers, &owner).await;
+        assert!([401, 429].contains(&status), "never falls through to the body: {bearers:?}");
+        let call = json!({"id": "notes.file.list", "input": {}});
+        let headers = [&headers[..], &[("x-plexus-session", ada.session.as_str())]].concat();
+        let (status, _) = primary.tell(Method::POST, "/invoke", &headers, &call).await;
+        assert_eq!(status, 401, "nor to the session: {bearers:?}");
     }
     for bearer in [&key, &ada.pat, &ada.session, "x"] {
         let (status, answer) = ada.invoke(bearer, "notes.file.read", &json!({})).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -20,10 +20,8 @@ use super::limits::{Asker, Limits, Peer};
 use crate::limits::Door;
 use crate::trust::sessions::Session;
 
-/// The largest body of a request, in bytes.
+/// The largest body of a request other than a call, in bytes.
 pub const MAX_BODY: usize = 1 << 20;
-/// The largest body of a call, in bytes.
-pub const MAX_INVOKE_BODY: usize = 10 << 20;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -124,12 +122,20 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], message: &str) -> Result<T, Fail
     })
 }
 
-/// The text of an `Authorization: Bearer`, when there is exactly one.
+/// The text of an `Authorization: Bearer`. Whoever sends one means it: one that is empty, unreadable or
+/// not alone is there all the same, and is no credential.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut all = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, second) = (all.next()?, all.next());
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    (second.is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())
+    let all = || headers.get_all(header::AUTHORIZATION).iter();
+    let is_bearer = |value: &HeaderValue| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next();
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+    };
+    if !all().any(is_bearer) {
+        return None;
+    }
+    let (value, second) = (all().next()?, all().nth(1));
+    let alone = value.to_str().ok().filter(|_| second.is_none());
+    Some(alone.and_then(|text| text.split_once(' ')).map_or("", |(_, token)| token.trim()))
 }
 
 /// The session named in the header.

@@ -9,8 +9,10 @@ use axum::response::{IntoResponse, Response};
 use plexus_shared::gate::constraint;
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
+use plexus_shared::model::plain::Plain;
 use plexus_shared::model::trust::TrustWindow;
 use plexus_shared::model::verb::VerbSet;
+use plexus_shared::redact::Redactor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -25,6 +27,11 @@ use crate::trust::{Declined, GrantReply, Occasion, Requested};
 
 /// The most capabilities one request may name.
 const MAX_ASKED: usize = 64;
+/// The most characters of an id that a refusal repeats.
+const MAX_NAMED: usize = 200;
+/// What a capability is asked for with.
+const DECISION: &str = "a decision is \"allow\", \"deny\" or {decision, verbs?, trustWindow?, purpose?, \
+                        constraint?}";
 
 /// The body of `PUT /grants`.
 #[derive(Deserialize)]
@@ -32,16 +39,9 @@ const MAX_ASKED: usize = 64;
 pub struct GrantRequest {
     #[serde(default)]
     session_id: Option<String>,
-    grants: BTreeMap<String, Asked>,
+    grants: BTreeMap<String, Plain>,
     #[serde(default)]
     bundle: Option<AskedBundle>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Asked {
-    Word(Word),
-    Full(Box<Decision>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -65,6 +65,13 @@ struct Decision {
     constraint: Option<Constraint>,
 }
 
+impl Decision {
+    /// A bare word.
+    fn of(decision: Word) -> Self {
+        Self { decision, verbs: None, trust_window: None, purpose: None, constraint: None }
+    }
+}
+
 /// Asks for capabilities.
 pub async fn request(
     State(services): State<Services>,
@@ -84,33 +91,27 @@ pub async fn request(
     Ok(Json(answer(&services, reply)).into_response())
 }
 
-fn read((id, asked): (String, Asked)) -> Result<Requested, Failure> {
-    let full = match asked {
-        Asked::Word(decision) => {
-            let wanted = decision == Word::Allow;
-            return Ok(Requested {
-                id,
-                wanted,
-                verbs: VerbSet::READ,
-                window: None,
-                purpose: None,
-                constraint: None,
-            });
-        }
-        Asked::Full(full) => full,
+fn read((id, Plain(asked)): (String, Plain)) -> Result<Requested, Failure> {
+    let bad = |why: String| {
+        let message = format!("{}: {why}", plain(&id, MAX_NAMED));
+        Failure::malformed(StatusCode::BAD_REQUEST, Redactor::default().redact_text(&message))
     };
-    if let Some(constraint) = &full.constraint {
-        constraint::check(constraint).map_err(|why| {
-            Failure::malformed(StatusCode::BAD_REQUEST, format!("{id}: constraint: {why}"))
-        })?;
+    let decision = match asked {
+        Value::String(_) => Word::deserialize(asked).map(Decision::of),
+        asked => Decision::deserialize(asked),
+    };
+    let decision = decision.map_err(|error| bad(format!("{DECISION}: {error}")))?;
+    let Decision { decision, verbs, trust_window, purpose, constraint } = decision;
+    if let Some(constraint) = &constraint {
+        constraint::check(constraint).map_err(|why| bad(format!("constraint: {why}")))?;
     }
     Ok(Requested {
+        wanted: decision == Word::Allow,
+        verbs: verbs.unwrap_or(VerbSet::READ),
+        window: trust_window,
+        constraint,
+        purpose: purpose.map(|purpose| plain(&purpose, MAX_PURPOSE)),
         id,
-        wanted: full.decision == Word::Allow,
-        verbs: full.verbs.unwrap_or(VerbSet::READ),
-        window: full.trust_window,
-        constraint: full.constraint,
-        purpose: full.purpose.map(|purpose| plain(&purpose, MAX_PURPOSE)),
     })
 }
 

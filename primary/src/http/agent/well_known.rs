@@ -69,8 +69,11 @@ fn request_shapes(url: &dyn Fn(&str) -> String) -> Value {
             "url": url("/link/handshake"),
             "method": "POST",
             "auth": "bearer(pat)",
-            "headers": {"Authorization": "Bearer <your plx_agent_… PAT>"},
-            "body": {},
+            "headers": {
+                "Authorization": "Bearer <your plx_agent_… PAT>",
+                "Content-Type": "application/json",
+            },
+            "body": {"client": {"name": "<your program>", "version": "<its version>"}},
         },
         "grantRequest": {
             "url": url("/grants"),
