@@ -103,7 +103,12 @@ async fn an_agent_gives_back_its_own_token_and_nothing_else() {
     let mixed = json!({"jti": mine["jti"], "agentId": "bob", "capabilityId": READ});
     assert_eq!(revoke(mixed).await, 400, "the right to one carries no other");
     assert_eq!(revoke(json!({})).await, 400);
+    let live = primary.get("tokens").await["tokens"].clone();
+    let listed = live.as_array().unwrap().iter().find(|token| token["jti"] == mine["jti"]);
+    assert_eq!(listed.unwrap()["scopes"], mine["scopes"], "the owner sees what it may do");
     assert_eq!(revoke(json!({"jti": mine["jti"]})).await, 200);
+    let rows = primary.get("audit?type=token.revoke&agent=ada").await;
+    assert_eq!(rows["events"][0]["jti"], mine["jti"], "found by whose it was: {rows}");
     let token = mine["token"].as_str().unwrap();
     assert_eq!(ada.invoke(token, READ, &json!({"path": "a.txt"})).await.0, 401);
 }
@@ -122,10 +127,19 @@ async fn a_revoked_agent_has_nothing_left() {
     assert_eq!(ada.get("/manifest").await.0, 401);
     assert_eq!(primary.handshake(&ada.pat).await.0, "");
     assert_eq!(primary.get("pending").await["pending"], json!([]));
-    assert_eq!(primary.get("agents/enrollments").await["agents"][0]["status"], "revoked");
+    let known = primary.get("agents/enrollments").await["agents"][0].clone();
+    assert_eq!(known["status"], "revoked");
+    assert!(known["codeExpiresAt"].is_string(), "when its code would have ended: {known}");
     primary.running.kill().await;
     let primary = stage.primary().await;
     assert_eq!(primary.handshake(&ada.pat).await.0, "", "nor after a restart");
+    primary.post("agents/revoke", &json!({"agentId": "ada", "delete": true})).await;
+    assert_eq!(primary.get("agents/enrollments").await["agents"], json!([]), "not even its name");
+    let again = primary.try_post("agents/revoke", &json!({"agentId": "ada"})).await;
+    assert_eq!(again.status, 404);
+    primary.running.kill().await;
+    let primary = stage.primary().await;
+    assert_eq!(primary.get("agents/enrollments").await["agents"], json!([]));
     let back = primary.agent("ada", &[]).await;
     assert_eq!(back.ask(&json!({READ: "allow"})).await.1["status"], "grant_pending_user");
 }
@@ -253,4 +267,24 @@ async fn the_owners_session_asks_like_any_other_and_ends_with_the_key() {
     let tokens = primary.send(new).await.unwrap();
     assert_eq!(tokens.status, 200);
     assert!(!String::from_utf8_lossy(&tokens.body).contains("eyJ"), "never the token itself");
+}
+
+#[tokio::test]
+async fn the_owners_session_may_wait_for_an_answer_under_any_name_or_none() {
+    let (_stage, primary) = Stage::shared().await;
+    let note = json!({"path": "a.txt", "content": "x"});
+    for (name, twice) in [(None, 401), (Some("not-connected"), 200)] {
+        let hello = json!({"connectionKey": primary.key, "client": {"agentId": name}});
+        let (_, greeted) = primary.tell(Method::POST, "/link/handshake", &[], &hello).await;
+        let session = greeted["sessionId"].as_str().unwrap().to_owned();
+        let asker = Agent { session, pat: String::new(), url: primary.url.clone() };
+        let pending = asker.pending(WRITE, "write").await;
+        primary.approve(&pending, None).await;
+        let token = asker.taken(&pending).await;
+        assert_eq!(asker.invoke(&token, WRITE, &note).await.0, 200);
+        assert_eq!(asker.invoke(&token, WRITE, &note).await.0, twice, "{name:?}");
+    }
+    let revoked = primary.post("agents/revoke", &json!({"agentId": "not-connected"})).await;
+    let taken = (&revoked["grantsRemoved"], &revoked["sessionsInvalidated"]);
+    assert_eq!(taken, (&json!(1), &json!(1)), "what goes by a name is taken by it: {revoked}");
 }

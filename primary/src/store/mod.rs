@@ -208,6 +208,7 @@ mod tests {
             label: None,
             issued_at: at,
             code: None,
+            code_expires_at: None,
             pat: None,
             redeemed_at: None,
             revoked_at: None,

@@ -150,14 +150,13 @@ fn maybe_time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, StoreEr
 }
 
 fn agent(row: &Row<'_>) -> Result<AgentRow, StoreError> {
-    let code_hash: Option<[u8; 32]> = row.get(4)?;
-    let code_expires = maybe_time(row, 5)?;
     Ok(AgentRow {
         id: text(row, 0)?,
         kind: word(row, 1)?,
         label: row.get(2)?,
         issued_at: time(row, 3)?,
-        code: code_hash.map(CredentialHash::from_bytes).zip(code_expires),
+        code: row.get::<_, Option<[u8; 32]>>(4)?.map(CredentialHash::from_bytes),
+        code_expires_at: maybe_time(row, 5)?,
         pat: row.get::<_, Option<[u8; 32]>>(6)?.map(CredentialHash::from_bytes),
         redeemed_at: maybe_time(row, 7)?,
         revoked_at: maybe_time(row, 8)?,

@@ -25,8 +25,10 @@ pub struct AgentRow {
     pub label: Option<String>,
     /// When it was connected.
     pub issued_at: Timestamp,
-    /// Its unredeemed code, and when that ends.
-    pub code: Option<(CredentialHash, Timestamp)>,
+    /// Its unredeemed code.
+    pub code: Option<CredentialHash>,
+    /// When the code it was given last ends, or would have.
+    pub code_expires_at: Option<Timestamp>,
     /// Its durable credential.
     pub pat: Option<CredentialHash>,
     /// When the credential was redeemed.
@@ -99,6 +101,13 @@ pub struct AskedInput {
     pub value: serde_json::Value,
     /// SHA-256 over its canonical form, in hex: what a yes is bound to.
     pub digest: String,
+}
+
+impl AskedInput {
+    /// Whether it is small enough for the owner to be shown: 1 MiB of JSON.
+    pub fn can_be_shown(&self) -> bool {
+        self.value.to_string().len() <= 1 << 20
+    }
 }
 
 /// A task bundle that was asked for.

@@ -119,6 +119,37 @@ const STEPS: &[M<'_>] = &[
     ALTER TABLE extension ADD COLUMN agent TEXT;",
     ),
     M::up("ALTER TABLE grant_ ADD COLUMN extent TEXT;"),
+    // The owner's own session asks under a name that may not be connected, or under none.
+    M::up(
+        "CREATE TABLE asked (
+        id TEXT PRIMARY KEY,
+        agent TEXT NOT NULL,
+        session TEXT NOT NULL,
+        state TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        kind TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO asked SELECT id, agent, session, state, created_at, expires_at, body, kind FROM pending;
+    DROP TABLE pending;
+    ALTER TABLE asked RENAME TO pending;
+    CREATE TABLE granted (
+        agent TEXT NOT NULL,
+        capability TEXT NOT NULL,
+        verbs TEXT NOT NULL,
+        constraint_ TEXT NOT NULL,
+        bundle TEXT,
+        granted_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        window TEXT NOT NULL,
+        extent TEXT,
+        PRIMARY KEY (agent, capability, verbs, constraint_)
+    ) STRICT;
+    INSERT INTO granted SELECT * FROM grant_;
+    DROP TABLE grant_;
+    ALTER TABLE granted RENAME TO grant_;",
+    ),
 ];
 
 /// Makes `connection` durable and brings its tables up to date.

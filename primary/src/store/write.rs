@@ -23,6 +23,8 @@ use super::rows::{
 pub enum Change {
     /// An agent as it is now.
     PutAgent(AgentRow),
+    /// An agent, no more.
+    DropAgent(AgentId),
     /// A code that was redeemed: it is remembered, so that a replay is told so.
     SpendCode(CredentialHash, Timestamp),
     /// A grant as it is now.
@@ -113,6 +115,7 @@ pub(super) fn commit(connection: &mut Connection, changes: &[Change]) -> Result<
 fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     match change {
         Change::PutAgent(row) => put_agent(db, row),
+        Change::DropAgent(id) => run(db, "DELETE FROM agent WHERE id = ?1", [id.as_str()]),
         Change::SpendCode(hash, at) => {
             let sql = "INSERT OR REPLACE INTO spent_code VALUES (?1, ?2)";
             run(db, sql, params![hash.as_bytes(), at.as_millis()])
@@ -204,8 +207,8 @@ fn put_agent(db: &Transaction<'_>, row: &AgentRow) -> rusqlite::Result<()> {
             word(&row.kind),
             row.label,
             row.issued_at.as_millis(),
-            row.code.as_ref().map(|(hash, _)| hash.as_bytes()),
-            row.code.as_ref().map(|(_, at)| at.as_millis()),
+            row.code.as_ref().map(CredentialHash::as_bytes),
+            row.code_expires_at.map(Timestamp::as_millis),
             row.pat.as_ref().map(CredentialHash::as_bytes),
             row.redeemed_at.map(Timestamp::as_millis),
             row.revoked_at.map(Timestamp::as_millis),

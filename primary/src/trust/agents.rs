@@ -146,7 +146,8 @@ impl Trust {
             kind: order.kind,
             label: order.label.or_else(|| known.as_ref().and_then(|row| row.label.clone())),
             issued_at: now,
-            code: Some((code.hash(), expires_at)),
+            code: Some(code.hash()),
+            code_expires_at: Some(expires_at),
             pat: known.as_ref().and_then(|row| row.pat),
             redeemed_at: known.as_ref().and_then(|row| row.redeemed_at),
             revoked_at: None,
@@ -261,7 +262,7 @@ impl Trust {
                 None => return Err(EnrollError::UnknownCode),
             }
         };
-        if row.code.is_none_or(|(_, expires_at)| expires_at <= now) {
+        if row.code_expires_at.is_none_or(|expires_at| expires_at <= now) {
             return Err(EnrollError::CodeExpired);
         }
         let pat = Credential::generate(CredentialKind::AgentPat);

@@ -43,6 +43,7 @@ impl Ledger {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::PutAgent(row) => self.put_agent(row),
+            Change::DropAgent(id) => self.drop_agent(&id),
             Change::SpendCode(hash, _) => {
                 self.spent.insert(hash);
             }
@@ -85,16 +86,19 @@ impl Ledger {
         }
     }
 
-    fn put_agent(&mut self, row: AgentRow) {
-        if let Some(old) = self.agents.get(&row.id) {
-            if let Some((hash, _)) = &old.code {
-                self.by_code.remove(hash);
-            }
-            if let Some(hash) = &old.pat {
-                self.by_pat.remove(hash);
-            }
+    fn drop_agent(&mut self, id: &AgentId) {
+        let Some(old) = self.agents.remove(id) else { return };
+        if let Some(hash) = &old.code {
+            self.by_code.remove(hash);
         }
-        if let Some((hash, _)) = &row.code {
+        if let Some(hash) = &old.pat {
+            self.by_pat.remove(hash);
+        }
+    }
+
+    fn put_agent(&mut self, row: AgentRow) {
+        self.drop_agent(&row.id);
+        if let Some(hash) = &row.code {
             self.by_code.insert(*hash, row.id.clone());
         }
         if let Some(hash) = &row.pat {

@@ -62,8 +62,7 @@ impl Trust {
             let definition = catalog.get(grant.capability.as_str())?.target.digest;
             Some((grant.capability.clone(), Binding { definition, input }))
         });
-        let held = scopes.iter().map(|scope| scope.id.clone()).collect();
-        if !self.sessions.list(&session.id, jti.clone(), expires_at, held, single) {
+        if !self.sessions.list(&session.id, jti.clone(), expires_at, scopes.clone(), single) {
             return Err(Denial::new(
                 Code::SessionExpired,
                 "the session has ended; handshake again",

@@ -74,7 +74,12 @@ impl Trust {
         let _gate = self.gate.lock().await;
         let (record, changes, gone) = match selector {
             Selector::Token(jti) => {
-                (Record::new(EventType::TokenRevoke).jti(jti), Vec::new(), Vec::new())
+                let record = Record::new(EventType::TokenRevoke).jti(jti);
+                let record = match self.sessions.holder(jti) {
+                    Some(holder) => record.agent(&holder.agent).session(&holder.id),
+                    None => record,
+                };
+                (record, Vec::new(), Vec::new())
             }
             Selector::Scope(agent, capability) => {
                 let gone =
@@ -116,8 +121,9 @@ impl Trust {
         all.into_iter().filter(|grant| which(grant)).cloned().collect()
     }
 
-    /// Takes an agent's credential, sessions, tokens and grants, and says no to what it waits for.
-    /// `None` when there is no such agent.
+    /// Takes an agent's credential, sessions, tokens and grants, and says no to what it waits for; with
+    /// `delete`, its name is forgotten too. `None` when there is no such agent, and nothing is held or
+    /// asked for under its name.
     ///
     /// # Errors
     /// When it could not be recorded or kept; then nothing was taken.
@@ -125,12 +131,18 @@ impl Trust {
         &self,
         agent: &AgentId,
         reason: Option<&str>,
+        delete: bool,
     ) -> Result<Option<AgentRevoked>, ChangeError> {
         let _gate = self.gate.lock().await;
         let now = self.now();
-        let Some(row) = self.ledger().agent(agent).cloned() else { return Ok(None) };
+        let row = self.ledger().agent(agent).cloned();
         let gone = self.held(|grant| grant.agent == *agent);
-        let enrollment = row.pat.is_some() || row.code.is_some();
+        let mut open = self.ledger().open(now);
+        open.retain(|item| item.agent == *agent);
+        if row.is_none() && gone.is_empty() && open.is_empty() {
+            return Ok(None);
+        }
+        let enrollment = row.as_ref().is_some_and(|row| row.pat.is_some() || row.code.is_some());
         let at = now;
         let revoke = |grant: &Grant| Change::RevokeGrants {
             agent: agent.clone(),
@@ -138,16 +150,20 @@ impl Trust {
             at,
         };
         let mut changes: Vec<_> = gone.iter().map(revoke).collect();
-        let open = self.ledger().open(now);
         let deny = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
-        changes.extend(open.into_iter().filter(|item| item.agent == *agent).map(deny));
-        let row = AgentRow { code: None, pat: None, revoked_at: Some(now), ..row };
-        changes.push(Change::PutAgent(row));
+        changes.extend(open.into_iter().map(deny));
+        changes.extend(row.map(|row| match delete {
+            true => Change::DropAgent(agent.clone()),
+            false => {
+                let revoked_at = Some(now);
+                Change::PutAgent(AgentRow { code: None, pat: None, revoked_at, ..row })
+            }
+        }));
         let removed: Vec<_> = gone.iter().map(super::agents::tell).collect();
         let record = Record::new(EventType::AgentRevoke)
             .agent(agent)
             .outcome(RecordOutcome::Ok)
-            .detail(&json!({"reason": reason, "removed": removed}));
+            .detail(&json!({"reason": reason, "removed": removed, "deleted": delete}));
         let audit_id = self.change(record, changes).await?;
         let jtis = self.tell_struck(self.sessions.strike_of(agent, |_| true), "agent revoked");
         let sessions = self.sessions.end_all(agent);

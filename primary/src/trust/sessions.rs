@@ -13,7 +13,7 @@ use plexus_shared::admit::{Binding, Liveness};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{AgentId, CapabilityId, PendingId, SessionId, TokenId};
 use plexus_shared::model::denial::{Code, Denial};
-use plexus_shared::model::scope::ScopedToken;
+use plexus_shared::model::scope::{ScopedToken, TokenScope};
 
 /// The most sessions one agent may have; the oldest makes room.
 const MAX_SESSIONS_PER_AGENT: usize = 64;
@@ -43,8 +43,8 @@ pub struct TokenView {
     pub session_id: SessionId,
     /// Whose it is.
     pub agent_id: AgentId,
-    /// The ids it is about.
-    pub scopes: Vec<CapabilityId>,
+    /// What it may do.
+    pub scopes: Vec<TokenScope>,
     /// When it ends.
     pub expires_at: Timestamp,
 }
@@ -61,8 +61,14 @@ struct Stay {
 struct LiveToken {
     session: SessionId,
     expires_at: Timestamp,
-    scopes: Vec<CapabilityId>,
+    scopes: Vec<TokenScope>,
     single: HashMap<CapabilityId, Single>,
+}
+
+impl LiveToken {
+    fn carries(&self, which: impl Fn(&CapabilityId) -> bool) -> bool {
+        self.scopes.iter().any(|scope| which(&scope.id))
+    }
 }
 
 /// One use of one capability: as it was shown, and whether it was used.
@@ -130,7 +136,7 @@ impl Sessions {
     /// Strikes off every token that carries a scope `which` picks; says which tokens those were, and
     /// whose.
     pub fn strike(&self, which: impl Fn(&CapabilityId) -> bool) -> Vec<(TokenId, SessionId)> {
-        self.write().strike(|token| token.scopes.iter().any(&which))
+        self.write().strike(|token| token.carries(&which))
     }
 
     /// Whether a token is believed, apart from its end.
@@ -155,7 +161,7 @@ impl Sessions {
     ) -> Vec<(TokenId, SessionId)> {
         let mut inner = self.write();
         let mine: Vec<_> = inner.by_agent.get(agent).into_iter().flatten().cloned().collect();
-        inner.strike(|token| mine.contains(&token.session) && token.scopes.iter().any(&which))
+        inner.strike(|token| mine.contains(&token.session) && token.carries(&which))
     }
 
     /// Ends one session, and so its tokens.
@@ -172,18 +178,24 @@ impl Sessions {
         owners.len()
     }
 
-    /// Every live token: its id, session, agent, ids and end.
+    /// Whose the token `jti` is, when it is listed.
+    pub(super) fn holder(&self, jti: &TokenId) -> Option<Session> {
+        let inner = self.read();
+        let token = inner.tokens.get(jti)?;
+        inner.stays.get(&token.session).map(|stay| stay.session.clone())
+    }
+
+    /// Every live token, for the owner.
     pub fn tokens(&self, now: Timestamp) -> Vec<TokenView> {
         let inner = self.read();
         let live = inner.tokens.iter().filter(|(_, token)| token.expires_at > now);
-        let mut tokens: Vec<_> = live
-            .filter_map(|(jti, token)| {
-                let agent_id = inner.stays.get(&token.session)?.session.agent.clone();
-                let (session_id, expires_at) = (token.session.clone(), token.expires_at);
-                let scopes = token.scopes.clone();
-                Some(TokenView { jti: jti.clone(), session_id, agent_id, scopes, expires_at })
-            })
-            .collect();
+        let view = |(jti, token): (&TokenId, &LiveToken)| {
+            let agent_id = inner.stays.get(&token.session)?.session.agent.clone();
+            let (session_id, expires_at) = (token.session.clone(), token.expires_at);
+            let scopes = token.scopes.clone();
+            Some(TokenView { jti: jti.clone(), session_id, agent_id, scopes, expires_at })
+        };
+        let mut tokens: Vec<_> = live.filter_map(view).collect();
         tokens.sort_unstable_by(|a, b| a.jti.cmp(&b.jti));
         tokens
     }
@@ -215,7 +227,7 @@ impl Sessions {
         session: &SessionId,
         jti: TokenId,
         expires_at: Timestamp,
-        scopes: Vec<CapabilityId>,
+        scopes: Vec<TokenScope>,
         single: impl IntoIterator<Item = (CapabilityId, Binding)>,
     ) -> bool {
         let mut inner = self.write();
@@ -350,13 +362,7 @@ mod tests {
         let jti = TokenId::fresh(now);
         let id: CapabilityId = "a.b.c".parse().unwrap();
         let bound = Binding { definition: [0; 32], input: None };
-        sessions.list(
-            &session.id,
-            jti.clone(),
-            session.expires_at,
-            vec![id.clone()],
-            [(id, bound)],
-        );
+        sessions.list(&session.id, jti.clone(), session.expires_at, Vec::new(), [(id, bound)]);
         let token = token(&session, &jti, now);
         let won = std::thread::scope(|scope| {
             let calls: Vec<_> =

@@ -22,7 +22,8 @@ use crate::trust::{Connect, ConnectError, StartingCapability};
 
 /// The most capabilities an agent may start with.
 const MAX_STARTING: usize = 1000;
-/// The longest a code may be redeemable, in milliseconds: a day.
+/// How long a code may be redeemable, in milliseconds: a second to a day.
+const MIN_CODE_TTL_MS: u64 = 1_000;
 const MAX_CODE_TTL_MS: u64 = 86_400_000;
 
 /// The body of `POST agents/connect`.
@@ -92,7 +93,7 @@ pub async fn connect(
         kind: request.agent_type,
         label,
         capabilities: request.capabilities.into_iter().map(starting).collect(),
-        code_ttl: request.code_ttl_ms.map(|ms| Duration::from_millis(ms.min(MAX_CODE_TTL_MS))),
+        code_ttl: request.code_ttl_ms.map(code_ttl),
     };
     let connected = services.trust.connect(order).await.map_err(|error| match error {
         ConnectError::Unknown(_) => refuse(StatusCode::BAD_REQUEST, Code::UnknownCapability, error),
@@ -126,6 +127,10 @@ pub async fn connect(
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
 }
 
+fn code_ttl(ms: u64) -> Duration {
+    Duration::from_millis(ms.clamp(MIN_CODE_TTL_MS, MAX_CODE_TTL_MS))
+}
+
 /// Lists agents; never a code, a credential or a hash.
 pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
     let ledger = services.trust.ledger();
@@ -142,7 +147,7 @@ pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Valu
         });
         let extras = [
             ("label", json!(row.label)),
-            ("codeExpiresAt", json!(row.code.as_ref().map(|(_, at)| *at))),
+            ("codeExpiresAt", json!(row.code_expires_at)),
             ("redeemedAt", json!(row.redeemed_at)),
             ("revokedAt", json!(row.revoked_at)),
         ];

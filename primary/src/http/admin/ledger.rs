@@ -102,6 +102,8 @@ pub struct RevokeAgentRequest {
     agent_id: AgentId,
     #[serde(default)]
     reason: Option<String>,
+    #[serde(default)]
+    delete: bool,
 }
 
 /// Takes everything an agent has.
@@ -111,7 +113,8 @@ pub async fn revoke_agent(
     Json(request): Json<RevokeAgentRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
     let reason = request.reason.as_deref();
-    let revoked = services.trust.revoke_agent(&request.agent_id, reason).await.map_err(fault)?;
+    let revoked = services.trust.revoke_agent(&request.agent_id, reason, request.delete).await;
+    let revoked = revoked.map_err(fault)?;
     let unknown = "there is no such agent; see `plexus agents list`";
     let revoked =
         revoked.ok_or_else(|| refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, unknown))?;
