@@ -18,6 +18,7 @@ pub const AUTH_CONFIG: &str = "auth-config.json";
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+const MIB: u64 = 1 << 20;
 
 /// Who answers what agents ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ pub struct Settings {
     pub audit_retention_days: u32,
     /// When a line of the audit log is taken to the disk.
     pub audit_durability: Durability,
+    /// The largest body of a call, in bytes.
+    pub max_invoke_body_bytes: u64,
     /// How much one agent may ask for.
     pub rate_limits: RateLimits,
 }
@@ -85,6 +88,7 @@ impl Default for Settings {
             policy: Policy::default(),
             audit_retention_days: DEFAULT_KEEP_DAYS,
             audit_durability: Durability::default(),
+            max_invoke_body_bytes: 10 * MIB,
             rate_limits: RateLimits::default(),
         }
     }
@@ -143,7 +147,7 @@ impl Settings {
         match name {
             // Clamped, by the contract; the others are refused outside their bounds.
             "tokenLifetimeMs" => {
-                self.token_lifetime_ms = number(name, value, 1, u64::MAX)?.clamp(MINUTE, HOUR);
+                self.token_lifetime_ms = number(name, value, 0, u64::MAX)?.clamp(MINUTE, HOUR);
             }
             "sessionLifetimeMs" => self.session_lifetime_ms = number(name, value, MINUTE, HOUR)?,
             "pendingLifetimeMs" => {
@@ -168,6 +172,9 @@ impl Settings {
             "auditDurability" => {
                 self.audit_durability = Durability::deserialize(value)
                     .map_err(|_| InvalidSetting::new(name, "it is \"batched\" or \"always\""))?;
+            }
+            "maxInvokeBodyBytes" => {
+                self.max_invoke_body_bytes = number(name, value, MIB, 64 * MIB)?;
             }
             "rateLimits" => self.rate_limits = rate_limits(name, value)?,
             _ => return Err(InvalidSetting::new(name, "there is no such setting")),
@@ -277,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_tokens_life_is_clamped_and_all_else_is_refused_by_its_path() {
-        let settings = Settings::parse(&json!({"tokenLifetimeMs": 1})).unwrap();
+        let settings = Settings::parse(&json!({"tokenLifetimeMs": 0})).unwrap();
         assert_eq!(settings.token_lifetime_ms, MINUTE);
         let settings = Settings::parse(&json!({"tokenLifetimeMs": 100 * DAY})).unwrap();
         assert_eq!(settings.token_lifetime_ms, HOUR);
@@ -292,6 +299,7 @@ mod tests {
             (json!({"rateLimits": {"bursts": 1}}), "rateLimits.bursts"),
             (json!({"auditRetentionDays": -1}), "auditRetentionDays"),
             (json!({"auditDurability": "never"}), "auditDurability"),
+            (json!({"maxInvokeBodyBytes": 1024}), "maxInvokeBodyBytes"),
         ];
         for (document, path) in wrong {
             assert_eq!(Settings::parse(&document).unwrap_err().path, path, "{document}");

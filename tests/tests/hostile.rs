@@ -220,7 +220,7 @@ async fn a_redeemed_code_ends_the_sessions_of_the_credential_before_it() {
 }
 
 #[tokio::test]
-async fn a_large_body_is_held_for_token_bearers_alone() {
+async fn a_large_body_is_held_for_whoever_was_let_in_alone() {
     let (_stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token("notes.file.read").await;
     let call = json!({"id": "notes.file.read", "input": {"path": "x".repeat(2 << 20)}});
@@ -231,6 +231,15 @@ async fn a_large_body_is_held_for_token_bearers_alone() {
     let bearer = format!("Bearer {token}");
     let answer = primary.send(ask().header("authorization", &bearer)).await.unwrap();
     assert_eq!(answer.status, 422, "read, and then refused for its shape");
+    assert_eq!(ada.assisted(&call).await.0, 422, "and so with a session alone");
+    let large = json!({"path": "b.txt", "content": "x".repeat(2 << 20)});
+    let call = json!({"id": "notes.file.write", "input": large});
+    let (status, refused) = ada.assisted(&call).await;
+    assert_eq!((status, refused["error"]["code"].as_str()), (401, Some("grant_required")));
+    assert_eq!(primary.get("pending").await["pending"], json!([]), "too much for the owner to see");
+    let give = json!({"agentId": "ada", "grants": {"notes.file.write": ["write"]}});
+    primary.owner(Method::PUT, "grants", Some(&give)).await;
+    assert_eq!(ada.assisted(&call).await.0, 200, "what the owner need not see");
 }
 
 #[tokio::test]

@@ -209,6 +209,8 @@ async fn settings_are_checked_whole_and_decide_from_then_on() {
         assert_eq!(code, 2, "{wrong}");
     }
     assert!(!stage.path("home/auth-config.json").exists());
+    let default = primary.get("settings").await["settings"].clone();
+    assert_eq!(default["auditRetentionDays"], 90, "the defaults too: {default}");
     let set = ["settings", "set", "policy=confirm-all", "maxTrustWindowMs=60000"];
     let (code, _) = stage.plexus(&[&set[..], &["auditDurability=always"]].concat()).await;
     assert_eq!(code, 0);

@@ -121,6 +121,7 @@ impl Trust {
         let item = (!sorted.asks.is_empty())
             .then(|| {
                 let Occasion { input, bundle } = occasion.clone();
+                input.as_ref().map_or(Ok(()), showable)?;
                 let asks = sorted.asks;
                 self.place(session, Matter::Grant(AskedGrants { asks, input, bundle }))
             })
@@ -346,6 +347,16 @@ impl Item {
             Self::Waiting(row) | Self::New(row) => row,
         }
     }
+}
+
+/// What the owner is asked about must be small enough to be shown.
+fn showable(input: &AskedInput) -> Result<(), Denial> {
+    if input.can_be_shown() {
+        return Ok(());
+    }
+    let message = "the owner would have to see this input first, and it is too large to be shown; \
+                   ask for the capability itself with PUT /grants";
+    Err(Denial::new(Code::GrantRequired, message))
 }
 
 /// Every id must be there and shown; a hidden one is unknown.

@@ -16,9 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::http::Services;
 use crate::http::error::{Failure, Framing, Invoked};
-use crate::http::extract::{
-    MAX_BODY, MAX_INVOKE_BODY, Room, bearer, parse, read_json, session_header,
-};
+use crate::http::extract::{MAX_BODY, Room, bearer, parse, read_json, session_header};
 use crate::http::held::Held;
 use crate::http::limits::Asker;
 
@@ -62,8 +60,10 @@ pub async fn call(
         None => None,
     };
     let room = if place.is_some() { Room::Taken } else { Room::Of(&services.limits) };
-    // Only who has a token of ours may make this gateway hold a large body.
-    let limit = if matches!(token, Some(Ok(_))) { MAX_INVOKE_BODY } else { MAX_BODY };
+    // Only who has a token or a session of ours may make this gateway hold a large body.
+    let large = services.core.settings.now().max_invoke_body_bytes;
+    let large = usize::try_from(large).unwrap_or(MAX_BODY);
+    let limit = if place.is_some() { large } else { MAX_BODY };
     let bytes = read_json(&headers, body, limit, room).await.map_err(framed)?;
     let request = read(&bytes).map_err(framed)?;
     let call = Call {
