@@ -185,3 +185,25 @@ async fn grants_outlive_a_restart_and_sessions_do_not() {
     assert_eq!(ada.invoke(&token, "notes.file.read", &json!({"path": "a.txt"})).await.0, 200);
     assert!(primary.get("capabilities").await["revision"].as_u64().unwrap() >= revision);
 }
+
+#[tokio::test]
+async fn a_skill_is_read_and_neither_granted_nor_called() {
+    let (_stage, primary, ada) = Stage::with_ada().await;
+    let body = json!({"format": "markdown", "markdown": "# Be brief"});
+    let manifest = json!({"manifest": "plexus-extension/0.1", "source": "guide", "label": "Guide",
+        "transport": "skill", "capabilities": [{"name": "how.to", "kind": "skill", "label": "How",
+        "describe": "How to ask.", "body": body}]});
+    primary.post("extensions", &json!({ "manifest": manifest })).await;
+    let (_, seen) = ada.get("/manifest").await;
+    let entries = seen["manifest"]["entries"].as_array().unwrap();
+    let skill = entries.iter().find(|entry| entry["id"] == "guide.how.to").unwrap();
+    assert_eq!(skill["body"], body);
+    let points_there = |refused: &Value| {
+        refused["error"]["message"].as_str().is_some_and(|message| message.contains("/manifest"))
+    };
+    let (status, asked) = ada.ask(&json!({"guide.how.to": "allow"})).await;
+    assert!(status == 400 && points_there(&asked), "{asked}");
+    let token = ada.token("notes.file.read").await;
+    let (status, called) = ada.invoke(&token, "guide.how.to", &json!({})).await;
+    assert!(status == 401 && points_there(&called), "{called}");
+}

@@ -128,10 +128,7 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             [agent.as_str(), capability.as_str()],
         ),
         Change::PutBundle(row) => put_bundle(db, row),
-        Change::DropBundle(id) => {
-            run(db, "DELETE FROM grant_ WHERE bundle = ?1", [id.as_str()])?;
-            run(db, "DELETE FROM bundle WHERE id = ?1", [id.as_str()])
-        }
+        Change::DropBundle(id) => drop_bundle(db, id),
         Change::PutReplay(row) => put_replay(db, row),
         Change::DropReplay(key) => drop_replay(db, key),
         Change::PruneReplays(before) => {
@@ -238,6 +235,11 @@ fn drop_grants(db: &Transaction<'_>, prefix: &str) -> rusqlite::Result<()> {
     let sql = "DELETE FROM grant_ WHERE substr(capability, 1, length(?1)) = ?1 OR EXISTS (
         SELECT 1 FROM json_each(extent, '$.members') WHERE substr(value, 1, length(?1)) = ?1)";
     run(db, sql, [prefix])
+}
+
+fn drop_bundle(db: &Transaction<'_>, id: &BundleId) -> rusqlite::Result<()> {
+    run(db, "DELETE FROM grant_ WHERE bundle = ?1", [id.as_str()])?;
+    run(db, "DELETE FROM bundle WHERE id = ?1", [id.as_str()])
 }
 
 fn put_pending(db: &Transaction<'_>, row: &PendingRow) -> rusqlite::Result<()> {

@@ -377,6 +377,10 @@ fn fits(ask: &Requested, target: &Registered) -> Result<(), Denial> {
         return Ok(());
     }
     let (id, asked) = (&ask.id, ask.verbs);
+    if has.is_empty() {
+        let message = format!("{id} is a skill: read its body in GET /manifest");
+        return Err(Denial::new(Code::SchemaValidationFailed, message).about(ask.id.clone()));
+    }
     let asked = if asked.is_empty() { "nothing".to_owned() } else { asked.to_string() };
     let shape = serde_json::json!({"decision": "allow", "verbs": has});
     let message = format!(

@@ -44,6 +44,7 @@ pub fn covers(scopes: &[TokenScope], need: Need<'_>) -> Result<(), Denial> {
         }
     }
     let message = match outside {
+        _ if verbs.is_empty() => format!("{id} is a skill: read its body in GET /manifest"),
         true => format!("the grant for {id} does not cover this input; ask for what you need"),
         false => format!("no grant for {id} with {verbs}; ask for it with PUT /grants"),
     };
