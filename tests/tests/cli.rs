@@ -95,8 +95,12 @@ impl Transcript<'_> {
         self.both(&format!("hide {WRITE}")).await;
         self.both(&format!("expose {WRITE}")).await;
         self.both("exposure").await;
-        self.both("settings set maxTrustWindowMs=3600000 policy=confirm-all").await;
-        self.both("settings").await;
+        // Settings come and go: these two are looked at, and no list of them all.
+        let told =
+            self.shell.done("settings set maxTrustWindowMs=3600000 policy=confirm-all").await;
+        assert!(told.contains("\nmaxTrustWindowMs=3600000\npolicy=confirm-all\n"), "{told}");
+        assert_eq!(self.shell.done("settings").await, told);
+        self.shape("settings").await;
         self.both("network set allowedHosts=gateway.home:7443,gateway.home").await;
         self.both("network").await;
         self.both("mesh list").await;
