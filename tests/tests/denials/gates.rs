@@ -209,6 +209,8 @@ pub(crate) fn both(door: Door, first: Gate, second: Gate) -> Cell {
     match (first, second) {
         // A token's requests are counted before their body is read.
         (Gate::Body, Gate::Rate) => second.at(door),
+        // Behind a dead session there is no agent whose requests could be counted.
+        (Gate::Rate, Gate::Session) if door == Door::Session => second.at(door),
         // A hidden one is no other than one that never was, to whoever has no scope for it.
         (Gate::Hidden, Gate::Verbs) => Gate::Unknown.at(door),
         // A refusal that can't be recorded is not told either.

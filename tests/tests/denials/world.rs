@@ -1,6 +1,7 @@
 //! Calls with faults in them: prepared while all is well, sent when what they wait for has gone wrong.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use plexus_shared::admit::token::{Claims, TokenKeys, VerifiedToken};
@@ -8,7 +9,7 @@ use plexus_shared::clock::{Clock, SystemClock, Timestamp};
 use plexus_shared::transport::child::Running;
 use plexus_shared::transport::http::Method;
 use plexus_tests::raw::{RawAnswer, raw};
-use plexus_tests::{Agent, PATIENCE, Primary, Stage};
+use plexus_tests::{Agent, PATIENCE, Primary, Stage, all};
 use serde_json::{Value, json};
 
 use crate::gates::{Door, Gate};
@@ -26,7 +27,7 @@ pub(crate) struct World {
     stage: Stage,
     pub(crate) primary: Primary,
     proxy: Option<Running>,
-    agents: usize,
+    agents: AtomicUsize,
 }
 
 impl World {
@@ -60,18 +61,27 @@ impl World {
         let proxy = Some(stage.proxy().await);
         primary.mounted().await;
         primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
-        Self { stage, primary, proxy, agents: 0 }
+        Self { stage, primary, proxy, agents: AtomicUsize::new(0) }
     }
 
-    async fn agent(&mut self) -> (String, Agent) {
-        self.agents += 1;
-        let name = format!("a{}", self.agents);
+    async fn agent(&self) -> (String, Agent) {
+        let name = format!("a{}", self.agents.fetch_add(1, Ordering::Relaxed));
         let agent = self.primary.agent(&name, &[]).await;
         (name, agent)
     }
 
+    /// All of these calls.
+    pub(crate) async fn prepared(&self, wanted: &[(Door, Vec<Gate>)]) -> Vec<Shot> {
+        let mut shots = Vec::new();
+        for some in wanted.chunks(16) {
+            let some = some.iter().map(|(door, faults)| self.prepare(*door, faults));
+            shots.extend(all(some).await);
+        }
+        shots
+    }
+
     /// The call at `door` with all of `faults`, as far as they are the call's own.
-    pub(crate) async fn prepare(&mut self, door: Door, faults: &[Gate]) -> Shot {
+    async fn prepare(&self, door: Door, faults: &[Gate]) -> Shot {
         let has = |gate| faults.contains(&gate);
         let (name, agent) = self.agent().await;
         let id = target(door, faults);
