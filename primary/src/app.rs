@@ -177,7 +177,7 @@ impl App {
         let endpoint = acceptor::listen(&mesh, udp)?;
         let sources = Arc::new(Sources::start(core.clone(), kept.sources, state.path()));
         let ports = extension_ports(&state)?;
-        let reentry = ports.reentry.clone();
+        let (reentry, secrets) = (ports.reentry.clone(), ports.secrets.clone());
         let parts = (sources.clone(), trust.clone());
         let extensions = Extensions::start(core.clone(), parts, ports, kept.extensions);
         let Core { registry, audit, clock, .. } = core.clone();
@@ -194,6 +194,7 @@ impl App {
             connection_key: arc_swap::ArcSwap::from_pointee(keys.connection),
             calls: Calls::new(core.clone(), pipeline, trust.clone(), replays),
             limits: Limits::default(),
+            secrets,
             settings_gate: tokio::sync::Mutex::default(),
             state: state.clone(),
             reach,
@@ -256,7 +257,7 @@ impl App {
 
 /// What extensions need of this node.
 fn extension_ports(state: &StateDir) -> Result<Ports, StartError> {
-    let secrets = SecretFiles::new(state.subdir("secrets")?);
+    let secrets = SecretFiles::open(state.subdir("secrets")?)?;
     Ok(Ports { host: Host::of_this_process(), secrets, reentry: Reentry::default() })
 }
 

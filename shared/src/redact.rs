@@ -42,7 +42,7 @@ pub const MAX_DEPTH: u8 = 6;
 pub const MAX_BYTES: usize = 128 * 1024;
 
 /// Values shorter than this are not searched for: they would be found everywhere.
-const SHORTEST_SECRET: usize = 4;
+pub const SHORTEST_SECRET: usize = 4;
 
 /// The secrets resolved for one call, by value. Wiped on drop, opaque to `Debug`.
 #[derive(Clone, Default)]

@@ -10,6 +10,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::failpoint::{Point, pass};
 
@@ -250,6 +251,29 @@ impl StateDir {
             }
         }
         Ok(())
+    }
+
+    /// The regular files in the folder by name, each with when it was written. Names that begin with
+    /// a dot are our own, on their way.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub fn files(&self) -> Result<Vec<(String, SystemTime)>, StateDirError> {
+        let read = || {
+            let mut files = Vec::new();
+            for entry in fs::read_dir(&self.path)? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                // It may be gone again by now.
+                let Ok(meta) = entry.metadata() else { continue };
+                if meta.is_file() && !name.starts_with('.') {
+                    files.push((name, meta.modified()?));
+                }
+            }
+            files.sort_unstable();
+            Ok(files)
+        };
+        read().map_err(at(&self.path))
     }
 
     /// Makes the names in the folder survive a power loss.

@@ -23,6 +23,7 @@ use arc_swap::ArcSwap;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::secret::{Credential, CredentialKind};
 use plexus_shared::state_dir::StateDir;
+use plexus_shared::transport::secrets::SecretFiles;
 
 use crate::calls::Calls;
 use crate::config::CONNECTION_KEY;
@@ -54,6 +55,8 @@ pub struct Inner {
     pub trust: Arc<Trust>,
     /// How much anyone may ask for.
     pub limits: limits::Limits,
+    /// The owner's secrets.
+    pub secrets: SecretFiles,
     /// Held by whoever writes a file of the owner's settings.
     pub settings_gate: tokio::sync::Mutex<()>,
     /// Where it can be reached, as it was at the start.

@@ -106,3 +106,18 @@ fn what_a_killed_process_left_half_written_is_gone_once_the_folder_is_taken() {
     assert!(!ours.exists());
     assert!(others.iter().all(|name| dir.join(name).exists()), "nothing of anyone else's");
 }
+
+#[test]
+fn files_are_listed_by_name_and_nothing_else_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = StateDir::open(&temp.path().join("state")).unwrap();
+    dir.write("b", b"2").unwrap();
+    dir.write("a", b"1").unwrap();
+    fs::write(dir.join(".c.on-its-way"), "3").unwrap();
+    dir.subdir("folder").unwrap();
+    symlink(dir.join("a"), dir.join("link")).unwrap();
+    let names = || dir.files().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(), ["a", "b"]);
+    dir.remove("a").unwrap();
+    assert_eq!(names(), ["b"]);
+}

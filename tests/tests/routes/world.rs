@@ -360,6 +360,11 @@ impl World {
             owner("GET", "/admin/api/audit"),
             owner("GET", "/admin/api/audit/export"),
             owner("GET", "/admin/api/audit/verify"),
+            owner("POST", "/admin/api/secrets/{name}")
+                .at("/admin/api/secrets/token")
+                .body(json!({"value": "hunter22"})),
+            owner("GET", "/admin/api/secrets"),
+            owner("DELETE", "/admin/api/secrets/{name}").at("/admin/api/secrets/token"),
             owner("GET", "/admin/api/settings"),
             owner("PUT", "/admin/api/settings").body(json!({})),
             owner("GET", "/admin/api/network"),

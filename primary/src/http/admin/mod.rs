@@ -10,6 +10,7 @@ pub mod extensions;
 pub mod ledger;
 pub mod mesh;
 pub mod pending;
+pub mod secrets;
 pub mod settings;
 pub mod sources;
 pub mod status;

@@ -45,7 +45,7 @@ pub async fn replace(
 }
 
 /// What was recorded as done was not: the log says that too.
-fn note_failure(services: &Services, record: Record) {
+pub(super) fn note_failure(services: &Services, record: Record) {
     let failed = record.outcome(RecordOutcome::Error).detail(&json!({"phase": "failed"}));
     let _ = services.core.audit.append(failed);
 }

@@ -218,7 +218,7 @@ async fn a_secret_reaches_its_command_and_neither_the_answer_nor_the_log() {
         "secrets": [{"name": "tok", "attach": "env", "as": "TOKEN"}]});
     let manifest = Manifest::read(&manifest.to_string()).unwrap();
     let host = Host::new([("PATH".into(), "/usr/bin:/bin".into())]);
-    let secrets = SecretFiles::new(folder.clone());
+    let secrets = SecretFiles::open(folder.clone()).unwrap();
     let ports = Ports { host, secrets, reentry: Reentry::default() };
     let offers = Extension::prepare(manifest, &ports).unwrap().offers();
     let health = Arc::new(HealthCell::new(Health::of(HealthStatus::Ok)));
