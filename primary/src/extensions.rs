@@ -281,10 +281,19 @@ impl Extensions {
     async fn end(&self, row: &ExtensionRow, told: Record) -> Result<(), ExtensionError> {
         let source = &row.source;
         let reach = self.reach(source).unwrap_or_default();
-        self.record(told, row, "remove", &reach)?;
+        self.record(told.clone(), row, "remove", &reach)?;
+        // Before its grants: nothing of it can be granted any more.
         self.core.registry.remove(&group_name(source));
         let prefix = format!("{}.", source.slug());
-        self.trust.forget(&prefix, vec![Change::DropExtension(source.clone())]).await?;
+        let forgotten =
+            self.trust.forget(&prefix, vec![Change::DropExtension(source.clone())]).await;
+        if let Err(error) = forgotten {
+            self.run(row.clone(), self.open(&row.manifest).ok());
+            let failed = json!({"source": source, "action": "remove", "phase": "failed"});
+            let failed = told.outcome(RecordOutcome::Error).detail(&failed);
+            let _ = self.core.audit.append(failed);
+            return Err(error.into());
+        }
         self.list().retain(|running| running.row.source != *source);
         Ok(())
     }
@@ -299,6 +308,14 @@ impl Extensions {
         let detail = detail(&row.source, row.provenance, action, reach);
         let told = told.outcome(RecordOutcome::Ok).detail(&detail);
         self.core.audit.append(told).map(|_| ())
+    }
+
+    /// Every extension, with how it is.
+    pub fn health(&self) -> Vec<(SourceId, Health)> {
+        let list = self.list();
+        list.iter()
+            .map(|running| (running.row.source.clone(), running.health.shown(None)))
+            .collect()
     }
 
     /// All extensions, for the owner.

@@ -1,11 +1,14 @@
 //! The owner's own sources: configured, started, registered.
 
+mod altering;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
 use plexus_shared::ids::{CapabilityId, SourceId};
 use plexus_shared::model::denial::Code;
+use plexus_shared::model::entry::Definition;
 use plexus_shared::model::health::{Health, HealthStatus};
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::source::health::{Down, HealthCell};
@@ -21,7 +24,9 @@ use crate::store::rows::SourceRow;
 use crate::store::{Change, StoreError};
 use crate::trust::Trust;
 
-/// Why a source was not added or removed.
+pub use altering::Alteration;
+
+/// Why a source was not added, changed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// There is one of this name.
@@ -91,14 +96,54 @@ impl Sources {
     pub fn start(core: Core, kept: Vec<SourceRow>, state_folder: &Path) -> Self {
         let (gate, running) = (tokio::sync::Mutex::default(), Mutex::default());
         let sources = Self { core, gate, running, state_folder: state_folder.to_owned() };
-        for row in kept {
-            let opened = sources.open(&row);
-            if let Err(error) = &opened {
-                tracing::warn!(source = %row.id, %error, "a source could not be opened");
-            }
-            sources.run(row, opened);
-        }
+        kept.into_iter().for_each(|row| sources.start_one(row));
         sources
+    }
+
+    fn start_one(&self, row: SourceRow) {
+        if !row.enabled {
+            return self.rest(row);
+        }
+        let opened = self.open(&row);
+        if let Err(error) = &opened {
+            tracing::warn!(source = %row.id, %error, "a source could not be opened");
+        }
+        self.run(row, opened);
+    }
+
+    /// Has a source there that is not used.
+    fn rest(&self, row: SourceRow) {
+        self.core.registry.remove(&source_group(&row.id));
+        let health = Arc::new(HealthCell::new(altering::resting()));
+        self.hold(Running { row, health, workspace: None });
+    }
+
+    fn hold(&self, source: Running) {
+        let mut list = self.list();
+        list.retain(|running| running.row.id != source.row.id);
+        list.push(source);
+        list.sort_unstable_by(|a, b| a.row.id.cmp(&b.row.id));
+    }
+
+    fn row(&self, id: &SourceId) -> Result<SourceRow, SourceError> {
+        let known = self.list().iter().find(|running| running.row.id == *id).map(|r| r.row.clone());
+        known.ok_or_else(|| SourceError::Unknown(id.clone()))
+    }
+
+    /// Whether nothing has one of its ids but `own`.
+    fn free(&self, workspace: &Workspace, own: Option<&SourceId>) -> Result<(), SourceError> {
+        let catalog = self.core.registry.catalog();
+        let taken = |definition: &Definition| {
+            let held = catalog.get(definition.id.as_str());
+            held.is_some_and(|held| Some(&held.target.definition.source) != own)
+        };
+        match workspace.definitions().into_iter().find(taken) {
+            None => Ok(()),
+            Some(taken) => {
+                let reason = "another source already has this id".to_owned();
+                Err(SourceError::Collision(Refused { id: taken.id.to_string(), reason }))
+            }
+        }
     }
 
     fn open(&self, row: &SourceRow) -> Result<Workspace, SourceError> {
@@ -129,8 +174,15 @@ impl Sources {
         };
         let running = Running { row, health, workspace };
         let refused = self.show(&running);
-        self.list().push(running);
+        self.hold(running);
         refused
+    }
+
+    /// Shows what a source offers that could not be changed.
+    fn show_again(&self, id: &SourceId) {
+        self.list().iter().filter(|running| running.row.id == *id).for_each(|running| {
+            self.show(running);
+        });
     }
 
     /// Shows what a source offers.
@@ -157,18 +209,17 @@ impl Sources {
             return Err(SourceError::Taken(row.id));
         }
         let workspace = self.open(&row)?;
-        let definitions = workspace.definitions();
-        let catalog = self.core.registry.catalog();
-        if let Some(taken) = definitions.iter().find(|d| catalog.get(d.id.as_str()).is_some()) {
-            let reason = "another source already has this id".to_owned();
-            return Err(SourceError::Collision(Refused { id: taken.id.to_string(), reason }));
-        }
-        let ids: Vec<_> = definitions.into_iter().map(|definition| definition.id).collect();
+        self.free(&workspace, None)?;
         let record = self.record(EventType::SourceInstall, &row, "add")?;
         if let Err(error) = self.core.store.commit(vec![Change::PutSource(row.clone())]).await {
             self.note_failure(record);
             return Err(error.into());
         }
+        if !row.enabled {
+            self.rest(row);
+            return Ok(Vec::new());
+        }
+        let ids = workspace.definitions().into_iter().map(|definition| definition.id).collect();
         self.run(row, Ok(workspace));
         Ok(ids)
     }
@@ -180,16 +231,13 @@ impl Sources {
     /// See [`SourceError`]; nothing was changed.
     pub async fn remove(&self, id: &SourceId, trust: &Trust) -> Result<(), SourceError> {
         let _gate = self.gate.lock().await;
-        let known = self.list().iter().find(|running| running.row.id == *id).map(|r| r.row.clone());
-        let row = known.ok_or_else(|| SourceError::Unknown(id.clone()))?;
+        let row = self.row(id)?;
         let record = self.record(EventType::SourceChange, &row, "remove")?;
         // Before its grants: nothing of it can be granted any more.
         self.core.registry.remove(&source_group(id));
         let prefix = format!("{}.", id.slug());
         if let Err(error) = trust.forget(&prefix, vec![Change::DropSource(id.clone())]).await {
-            self.list().iter().filter(|running| running.row.id == *id).for_each(|running| {
-                self.show(running);
-            });
+            self.show_again(id);
             self.note_failure(record);
             return Err(error.into());
         }
@@ -283,7 +331,7 @@ impl Sources {
 }
 
 fn offers(workspace: &Workspace) -> Vec<Offer> {
-    let offer = |definition: plexus_shared::model::entry::Definition| {
+    let offer = |definition: Definition| {
         let operation = workspace.operation(&definition.id)?;
         let transport = Transport::Workspace(workspace.clone(), operation);
         Some(Offer { definition, transport })
@@ -292,71 +340,4 @@ fn offers(workspace: &Workspace) -> Vec<Offer> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use plexus_shared::admit::token::TokenKeys;
-    use plexus_shared::audit::{AuditLog, Tier, tail};
-    use plexus_shared::clock::SystemClock;
-    use plexus_shared::model::exposure::ExposureRules;
-    use plexus_shared::source::registry::Registry;
-    use plexus_shared::state_dir::StateDir;
-
-    use super::*;
-    use crate::events::Events;
-    use crate::replays::Replays;
-    use crate::settings::InForce;
-    use crate::store::Store;
-    use crate::trust::ledger::Ledger;
-    use crate::trust::sessions::Sessions as Stays;
-
-    fn ground(state: &StateDir) -> (Core, Trust) {
-        let (store, mut kept) = Store::open(&state.join("state.db")).unwrap();
-        let (clock, stays) = (Arc::new(SystemClock), Arc::new(Stays::default()));
-        let log = AuditLog::open(state.subdir("audit").unwrap(), clock.clone(), Tier::Primary);
-        let registry = Arc::new(Registry::new(0, ExposureRules::default()));
-        let events = Arc::new(Events::new(registry.clone(), stays.clone(), clock.clone()));
-        let core = Core {
-            registry,
-            events,
-            store: Arc::new(store),
-            audit: Arc::new(log.unwrap()),
-            audit_index: None,
-            clock,
-            settings: InForce::default(),
-            exposure_gate: Arc::default(),
-            tasks: Arc::default(),
-        };
-        let keys = TokenKeys::new(&[7; 32]);
-        let replays = Arc::new(Replays::new(core.clone(), Vec::new()));
-        let trust = Trust::new(core.clone(), Ledger::new(&mut kept), stays, replays, keys, false);
-        (core, trust)
-    }
-
-    #[tokio::test]
-    async fn a_source_whose_removal_can_not_be_kept_stays_as_it_was() {
-        let temp = tempfile::tempdir().unwrap();
-        let state = StateDir::open(&temp.path().join("home")).unwrap();
-        let notes = temp.path().join("notes");
-        std::fs::create_dir(&notes).unwrap();
-        let (core, trust) = ground(&state);
-        let sources = Sources::start(core.clone(), Vec::new(), state.path());
-        let id: SourceId = "notes".parse().unwrap();
-        let config = json!({ "path": notes });
-        let kind = "workspace".to_owned();
-        let row = SourceRow { id: id.clone(), kind, label: None, enabled: true, config };
-        sources.add(row.clone()).await.unwrap();
-        let shown = || core.registry.catalog().shown().count();
-        let before = shown();
-        crate::store::break_writes(&state.join("state.db"));
-
-        assert!(matches!(sources.remove(&id, &trust).await, Err(SourceError::Store(_))));
-        assert_eq!((shown(), sources.has(&id)), (before, true));
-        let other = SourceRow { id: "other".parse().unwrap(), ..row };
-        assert!(matches!(sources.add(other).await, Err(SourceError::Store(_))));
-        assert_eq!((shown(), sources.view().len()), (before, 1));
-        let said = tail(core.audit.folder(), None, 10, |_| true).unwrap();
-        let said: Vec<_> = said.iter().map(|event| event.outcome).collect();
-        let (ok, error) = (Some(RecordOutcome::Ok), Some(RecordOutcome::Error));
-        assert_eq!(said, [error, ok, error, ok, ok], "what was not done after all is recorded too");
-    }
-}
+mod tests;

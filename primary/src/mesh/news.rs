@@ -9,6 +9,17 @@ use super::link::reported;
 use crate::events::{Event, MeshChange};
 
 impl Mesh {
+    /// Every workload by its address, with how it is.
+    pub fn healths(&self) -> Vec<(String, Health)> {
+        self.read(|roster| {
+            let each = roster.workloads.iter();
+            each.map(|(name, workload)| {
+                (self.mount_point(name).to_string(), workload.route.health().shown(None))
+            })
+            .collect()
+        })
+    }
+
     /// Takes a workload's word on its health.
     pub(super) fn health(&self, name: &WorkloadName, report: &HealthReport) {
         let health = reported(report, self.now());

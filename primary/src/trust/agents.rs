@@ -7,7 +7,7 @@ use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::constraint::check;
 use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::Picker;
-use plexus_shared::ids::{AgentId, CapabilityId, SessionId};
+use plexus_shared::ids::{AgentId, BundleId, CapabilityId, SessionId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::trust::{Grant, TrustWindow};
@@ -20,7 +20,7 @@ use super::sessions::Session;
 use super::{ChangeError, Trust};
 use crate::events::Event;
 use crate::store::Change;
-use crate::store::rows::{AgentKind, AgentRow};
+use crate::store::rows::{AgentKind, AgentRow, AskedBundle};
 
 /// A capability an agent starts with.
 #[derive(Clone, Debug)]
@@ -61,6 +61,17 @@ pub struct Connected {
     pub granted: Vec<Grant>,
     /// What it was not given, and why.
     pub skipped: Vec<(String, String)>,
+}
+
+/// What the owner gave.
+#[derive(Debug)]
+pub struct Given {
+    /// What the agent holds of it.
+    pub granted: Vec<Grant>,
+    /// What it was not given, and why.
+    pub skipped: Vec<(String, String)>,
+    /// The bundle it belongs to.
+    pub bundle: Option<BundleId>,
 }
 
 /// Why an agent was not connected. Nothing was created.
@@ -168,22 +179,26 @@ impl Trust {
         Ok(Connected { code, expires_at, granted, skipped })
     }
 
-    /// Grants directly, by the owner's word, to an agent that is there.
+    /// Grants directly, by the owner's word, to an agent that is there; as a bundle, when it is `asked` so.
     ///
     /// # Errors
     /// See [`ConnectError`]; nothing was granted.
-    #[allow(clippy::type_complexity, reason = "the two lists a grant is answered with")]
     pub async fn grant(
         &self,
         agent: &AgentId,
         capabilities: Vec<StartingCapability>,
-    ) -> Result<(Vec<Grant>, Vec<(String, String)>), ConnectError> {
+        asked: Option<AskedBundle>,
+    ) -> Result<Given, ConnectError> {
         let _gate = self.gate.lock().await;
         let known = self.ledger().agent(agent).is_some_and(|row| row.revoked_at.is_none());
         if !known {
             return Err(ConnectError::NoAgent(agent.clone()));
         }
-        let (granted, skipped) = self.starting_grants(agent, &capabilities, self.now())?;
+        let (mut granted, skipped) = self.starting_grants(agent, &capabilities, self.now())?;
+        let bundle = asked.map(|asked| self.bundle_of(agent, &asked));
+        for granted in &mut granted {
+            granted.grant.bundle = bundle.as_ref().map(|row| row.id.clone());
+        }
         let record = Record::new(EventType::GrantAllow)
             .agent(agent)
             .outcome(RecordOutcome::Ok)
@@ -191,9 +206,14 @@ impl Trust {
                 "by": "owner",
                 "granted": granted.iter().map(describe).collect::<Vec<_>>(),
                 "skipped": skipped,
+                "bundleId": bundle.as_ref().map(|row| &row.id),
             }));
-        self.change(record, granted.iter().flat_map(stand).collect()).await?;
-        Ok((granted.into_iter().map(|granted| granted.grant).collect(), skipped))
+        let mut changes: Vec<_> = granted.iter().flat_map(stand).collect();
+        let id = bundle.as_ref().map(|row| row.id.clone());
+        changes.extend(bundle.map(Change::PutBundle));
+        self.change(record, changes).await?;
+        let granted = granted.into_iter().map(|granted| granted.grant).collect();
+        Ok(Given { granted, skipped, bundle: id })
     }
 
     #[allow(clippy::type_complexity, reason = "the two lists a connection is answered with")]

@@ -44,7 +44,9 @@ use crate::store::{Change, StoreError};
 use ledger::Ledger;
 use sessions::Sessions;
 
-pub use agents::{Connect, ConnectError, Connected, EnrollError, Enrolled, StartingCapability};
+pub use agents::{
+    Connect, ConnectError, Connected, EnrollError, Enrolled, Given, StartingCapability,
+};
 pub use approvals::{Answer, AnswerError};
 pub use grants::{Declined, GrantReply, GrantStatus, Occasion, Requested, standing as show};
 pub use preview::Preview;

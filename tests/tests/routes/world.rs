@@ -321,10 +321,33 @@ impl World {
 
     /// In an order in which each of them succeeds: what is made before it is taken away.
     fn owners_rows(&self) -> Vec<Row> {
-        let owner = |method, route: &'static str| row(method, route, Door::Key);
-        let manifest = manifest("desk");
+        let mut rows = self.sources_rows();
+        rows.extend(self.other_rows());
+        rows
+    }
+
+    fn sources_rows(&self) -> Vec<Row> {
         let folder = json!({"id": "more", "kind": "workspace",
             "config": {"path": self.stage.path("notes")}});
+        vec![
+            owner("GET", "/admin/api/sources"),
+            owner("POST", "/admin/api/sources").body(folder),
+            owner("POST", "/admin/api/sources/{id}/disable").at("/admin/api/sources/more/disable"),
+            owner("POST", "/admin/api/sources/{id}/enable").at("/admin/api/sources/more/enable"),
+            owner("POST", "/admin/api/sources/{id}/reconfigure")
+                .at("/admin/api/sources/more/reconfigure")
+                .body(json!({"config": {"path": self.stage.path("notes")}})),
+            owner("DELETE", "/admin/api/sources/{id}").at("/admin/api/sources/more"),
+            owner("POST", "/admin/api/secrets/{name}")
+                .at("/admin/api/secrets/token")
+                .body(json!({"value": "hunter22"})),
+            owner("GET", "/admin/api/secrets"),
+            owner("DELETE", "/admin/api/secrets/{name}").at("/admin/api/secrets/token"),
+        ]
+    }
+
+    fn other_rows(&self) -> Vec<Row> {
+        let manifest = manifest("desk");
         let pending = format!("/admin/api/pending/{}", self.pending);
         let bundle = format!("/admin/api/bundles/{}", self.bundle);
         vec![
@@ -340,6 +363,8 @@ impl World {
                 .body(json!({"agentId": "bob", "capabilityId": LIST})),
             owner("GET", "/admin/api/tokens"),
             owner("GET", "/admin/api/bundles"),
+            owner("POST", "/admin/api/bundles")
+                .body(json!({"name": "more", "agentId": "bob", "grants": {LIST: ["read"]}})),
             owner("DELETE", "/admin/api/bundles/{id}").at(bundle),
             owner("GET", "/admin/api/capabilities"),
             owner("GET", "/admin/api/exposure"),
@@ -347,9 +372,6 @@ impl World {
             owner("POST", "/admin/api/exposure/{*pattern}")
                 .at("/admin/api/exposure/local/nas/notes.file.read")
                 .body(json!({"enabled": true})),
-            owner("GET", "/admin/api/sources"),
-            owner("POST", "/admin/api/sources").body(folder),
-            owner("DELETE", "/admin/api/sources/{id}").at("/admin/api/sources/more"),
             owner("GET", "/admin/api/extensions"),
             owner("POST", "/admin/api/extensions/preview").body(manifest.clone()),
             owner("POST", "/admin/api/extensions").body(manifest),
@@ -360,15 +382,11 @@ impl World {
             owner("GET", "/admin/api/audit"),
             owner("GET", "/admin/api/audit/export"),
             owner("GET", "/admin/api/audit/verify"),
-            owner("POST", "/admin/api/secrets/{name}")
-                .at("/admin/api/secrets/token")
-                .body(json!({"value": "hunter22"})),
-            owner("GET", "/admin/api/secrets"),
-            owner("DELETE", "/admin/api/secrets/{name}").at("/admin/api/secrets/token"),
             owner("GET", "/admin/api/settings"),
             owner("PUT", "/admin/api/settings").body(json!({})),
             owner("GET", "/admin/api/network"),
             owner("POST", "/admin/api/network").body(json!({})),
+            owner("GET", "/admin/api/health"),
             owner("GET", "/admin/api/doctor"),
             owner("GET", "/admin/api/status"),
             owner("GET", "/admin/api/events"),
@@ -377,6 +395,10 @@ impl World {
             owner("POST", "/admin/api/key/rotate"),
         ]
     }
+}
+
+fn owner(method: &'static str, route: &'static str) -> Row {
+    row(method, route, Door::Key)
 }
 
 /// An extension called `source`.

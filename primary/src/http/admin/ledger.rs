@@ -14,25 +14,26 @@ use serde_json::{Value, json};
 
 use super::{bad_request, fault, refuse};
 use crate::http::Services;
+use crate::http::agent::grants::bounded;
 use crate::http::agent::lifecycle::{RevokeRequest, tell};
 use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
-use crate::store::rows::{BundleRow, ContextRef};
-use crate::trust::{ConnectError, Selector, StartingCapability};
+use crate::store::rows::{AskedBundle, BundleRow, ContextRef};
+use crate::trust::{ConnectError, Given, Selector, StartingCapability};
 
 /// The body of `PUT grants`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantRequest {
     agent_id: AgentId,
-    grants: BTreeMap<String, Given>,
+    grants: BTreeMap<String, Leg>,
     #[serde(default)]
     trust_window: Option<TrustWindow>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Given {
+enum Leg {
     Verbs(VerbSet),
     Full(Box<Full>),
 }
@@ -54,12 +55,49 @@ pub async fn grant(
     _: Owner,
     Json(request): Json<GrantRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
+    let given = give(&services, request, None).await?;
+    Ok(axum::Json(told(&services, &given)))
+}
+
+/// The body of `POST bundles`: grants, and what they are for.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleRequest {
+    name: String,
+    #[serde(default)]
+    context: Vec<ContextRef>,
+    agent_id: AgentId,
+    grants: BTreeMap<String, Leg>,
+    #[serde(default)]
+    trust_window: Option<TrustWindow>,
+}
+
+/// Grants directly what belongs together, under one name.
+pub async fn bundle(
+    State(services): State<Services>,
+    _: Owner,
+    Json(request): Json<BundleRequest>,
+) -> Result<axum::Json<Value>, Failure> {
+    let BundleRequest { name, context, agent_id, grants, trust_window } = request;
+    let bundle = bounded(AskedBundle { name, context })?;
+    let grants = GrantRequest { agent_id, grants, trust_window };
+    let given = give(&services, grants, Some(bundle)).await?;
+    let mut answer = told(&services, &given);
+    answer["bundleId"] = json!(given.bundle);
+    Ok(axum::Json(answer))
+}
+
+async fn give(
+    services: &Services,
+    request: GrantRequest,
+    bundle: Option<AskedBundle>,
+) -> Result<Given, Failure> {
     let window = request.trust_window;
     let starting = |(id, given)| match given {
-        Given::Verbs(verbs) => {
+        Leg::Verbs(verbs) => {
             StartingCapability { id, verbs: Some(verbs), window, constraint: None }
         }
-        Given::Full(full) => StartingCapability {
+        Leg::Full(full) => StartingCapability {
             id,
             verbs: full.verbs,
             window: full.trust_window.or(window),
@@ -67,8 +105,8 @@ pub async fn grant(
         },
     };
     let capabilities = request.grants.into_iter().map(starting).collect();
-    let given = services.trust.grant(&request.agent_id, capabilities).await;
-    let (granted, skipped) = given.map_err(|error| match error {
+    let given = services.trust.grant(&request.agent_id, capabilities, bundle).await;
+    given.map_err(|error| match error {
         ConnectError::Unknown(_) | ConnectError::NoAgent(_) => {
             refuse(StatusCode::BAD_REQUEST, Code::UnknownCapability, error)
         }
@@ -76,12 +114,15 @@ pub async fn grant(
         | ConnectError::Constraint { .. }
         | ConnectError::TooLarge(_) => bad_request(error),
         ConnectError::Change(_) => fault(error),
-    })?;
+    })
+}
+
+fn told(services: &Services, given: &Given) -> Value {
     let catalog = services.core.registry.catalog();
-    let granted: Vec<_> = granted.iter().map(|grant| crate::trust::show(&catalog, grant)).collect();
-    let skipped: Vec<_> =
-        skipped.iter().map(|(id, why)| json!({"id": id, "reason": why})).collect();
-    Ok(axum::Json(json!({"ok": true, "granted": granted, "skipped": skipped})))
+    let show = |grant| crate::trust::show(&catalog, grant);
+    let granted: Vec<_> = given.granted.iter().map(show).collect();
+    let skipped = given.skipped.iter().map(|(id, why)| json!({"id": id, "reason": why}));
+    json!({"ok": true, "granted": granted, "skipped": skipped.collect::<Vec<_>>()})
 }
 
 /// Takes back a token, what an agent holds on a capability, or a bundle.

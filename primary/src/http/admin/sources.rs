@@ -12,7 +12,7 @@ use super::{bad_request, fault, refuse};
 use crate::http::Services;
 use crate::http::error::Failure;
 use crate::http::extract::{Json, Owner};
-use crate::sources::SourceError;
+use crate::sources::{Alteration, SourceError};
 use crate::store::rows::SourceRow;
 
 /// Lists sources.
@@ -27,8 +27,14 @@ pub struct AddRequest {
     kind: String,
     #[serde(default)]
     label: Option<String>,
+    #[serde(default = "enabled")]
+    enabled: bool,
     #[serde(deserialize_with = "plain::member")]
     config: Value,
+}
+
+const fn enabled() -> bool {
+    true
 }
 
 /// Adds a source.
@@ -37,13 +43,66 @@ pub async fn add(
     _: Owner,
     Json(request): Json<AddRequest>,
 ) -> Result<axum::Json<Value>, Failure> {
-    let AddRequest { id, kind, label, config } = request;
+    let AddRequest { id, kind, label, enabled, config } = request;
     if services.extensions.has(&id) {
         return Err(refused(SourceError::Taken(id)));
     }
     let label = label.map(|label| crate::trust::narration::plain(&label, 120));
-    let row = SourceRow { id: id.clone(), kind, label, enabled: true, config };
+    let row = SourceRow { id: id.clone(), kind, label, enabled, config };
     let registered = services.sources.add(row).await.map_err(refused)?;
+    let revision = services.core.registry.catalog().revision();
+    Ok(axum::Json(json!({
+        "ok": true, "source": id, "registered": registered, "revision": revision,
+    })))
+}
+
+/// Starts a source.
+pub async fn enable(
+    State(services): State<Services>,
+    _: Owner,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Value>, Failure> {
+    alter(&services, &id, &Alteration::Enable).await
+}
+
+/// Stops a source, which stays configured.
+pub async fn disable(
+    State(services): State<Services>,
+    _: Owner,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Value>, Failure> {
+    alter(&services, &id, &Alteration::Disable).await
+}
+
+/// The body of `POST sources/:id/reconfigure`.
+#[derive(Deserialize)]
+pub struct ReconfigureRequest {
+    #[serde(default)]
+    label: Option<String>,
+    #[serde(deserialize_with = "plain::member")]
+    config: Value,
+}
+
+/// Makes a source something else.
+pub async fn reconfigure(
+    State(services): State<Services>,
+    _: Owner,
+    Path(id): Path<String>,
+    Json(request): Json<ReconfigureRequest>,
+) -> Result<axum::Json<Value>, Failure> {
+    let ReconfigureRequest { label, config } = request;
+    let label = label.map(|label| crate::trust::narration::plain(&label, 120));
+    alter(&services, &id, &Alteration::Reconfigure { config, label }).await
+}
+
+async fn alter(
+    services: &Services,
+    id: &str,
+    alteration: &Alteration,
+) -> Result<axum::Json<Value>, Failure> {
+    let id: SourceId = id.parse().map_err(bad_request)?;
+    let registered = services.sources.alter(&id, alteration, &services.trust).await;
+    let registered = registered.map_err(refused)?;
     let revision = services.core.registry.catalog().revision();
     Ok(axum::Json(json!({
         "ok": true, "source": id, "registered": registered, "revision": revision,

@@ -1,6 +1,9 @@
 //! How the gateway is.
 
 use axum::extract::State;
+use plexus_shared::ids::SourceId;
+use plexus_shared::model::health::Health;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::http::Services;
@@ -34,4 +37,24 @@ pub async fn show(State(services): State<Services>, _: Owner) -> axum::Json<Valu
         "mesh": services.mesh.view(),
         "audit": {"writable": services.core.audit.is_available(), "seq": services.core.audit.head().seq},
     }))
+}
+
+/// One source, or workload, and how it is.
+#[derive(Serialize)]
+struct Line {
+    source: String,
+    kind: &'static str,
+    #[serde(flatten)]
+    health: Health,
+}
+
+/// How everything is that bears capabilities.
+pub async fn health(State(services): State<Services>, _: Owner) -> axum::Json<Value> {
+    let line = |kind| move |(source, health): (String, Health)| Line { source, kind, health };
+    let named = |(id, health): (SourceId, Health)| (id.to_string(), health);
+    let sources = services.sources.health().into_iter().map(named).map(line("source"));
+    let extensions = services.extensions.health().into_iter().map(named).map(line("extension"));
+    let workloads = services.mesh.healths().into_iter().map(line("workload"));
+    let lines: Vec<_> = sources.chain(extensions).chain(workloads).collect();
+    axum::Json(json!({ "sources": lines }))
 }

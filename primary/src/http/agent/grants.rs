@@ -198,7 +198,7 @@ const MAX_CONTEXT: usize = 64 << 10;
 const MAX_PIECES: usize = 16;
 
 /// A bundle within its bounds.
-fn bounded(bundle: AskedBundle) -> Result<AskedBundle, Failure> {
+pub(in crate::http) fn bounded(bundle: AskedBundle) -> Result<AskedBundle, Failure> {
     let large = |piece: &ContextRef| match piece {
         ContextRef::Inline { markdown, .. } => markdown.len() > MAX_CONTEXT,
         ContextRef::Skill { .. } => false,
