@@ -121,6 +121,13 @@ struct AgentLine {
     redeemed_at: Option<Timestamp>,
 }
 
+impl AgentLine {
+    /// Whether the newest code was not redeemed, nor revoked.
+    fn has_code(&self) -> bool {
+        self.status != "revoked" && self.redeemed_at.is_none_or(|at| at < self.issued_at)
+    }
+}
+
 /// Runs `plexus agents …`.
 pub(super) async fn run(command: AgentsCommand) -> Result<Answer, Failure> {
     match command {
@@ -228,7 +235,7 @@ async fn list() -> Result<Answer, Failure> {
     let mut table =
         Table::new(["AGENT", "TYPE", "STATUS", "CONNECTED", "REDEEMED", "OPEN CODE", "LABEL"]);
     for agent in &agents {
-        let code = match agent.code_expires_at {
+        let code = match agent.code_expires_at.filter(|_| agent.has_code()) {
             Some(ends) if ends <= now => "ended".to_owned(),
             Some(ends) => format!("ends {}", relative(ends, now)),
             None => "-".to_owned(),

@@ -246,8 +246,19 @@ fn taken(schema: &'static str, what: &str, data: Value) -> Result<Answer, Failur
 struct TokenLine {
     jti: String,
     agent_id: String,
-    scopes: Vec<String>,
+    scopes: Vec<ScopeLine>,
     expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ScopeLine {
+    id: String,
+    verbs: VerbSet,
+    #[serde(default)]
+    synthesized_for: Option<String>,
+    #[serde(default, deserialize_with = "plain::maybe")]
+    constraint: Option<Value>,
 }
 
 /// Runs `plexus tokens`.
@@ -257,7 +268,18 @@ pub(super) async fn tokens() -> Result<Answer, Failure> {
     let mut table = Table::new(["TOKEN", "AGENT", "ENDS", "FOR"]);
     for token in tokens {
         let ends = relative(token.expires_at, now);
-        table.row([token.jti, token.agent_id, ends, token.scopes.join(", ")]);
+        let own = |scope: &&ScopeLine| scope.synthesized_for.is_none();
+        let what = token.scopes.iter().filter(own).map(|s| format!("{} {}", s.verbs, s.id));
+        table.row([token.jti, token.agent_id, ends, what.collect::<Vec<_>>().join(", ")]);
+        for scope in &token.scopes {
+            if let Some(workflow) = &scope.synthesized_for {
+                let what = format!("{} {}", scope.verbs, scope.id);
+                table.remark(format!("{what}, in a run of {workflow}"));
+            }
+            if let Some(constraint) = &scope.constraint {
+                table.remark(format!("{} {}", scope.id, narrowed(constraint)));
+            }
+        }
     }
     Ok(Answer::new("tokens", data).table(table, "no token lives"))
 }
