@@ -277,6 +277,13 @@ impl Extensions {
         Some(running.row.clone())
     }
 
+    /// Leaves what `agent` registered to the owner: whoever has its name later is someone else.
+    pub fn disown(&self, agent: &AgentId) {
+        let mut list = self.list();
+        let theirs = list.iter_mut().filter(|running| running.row.agent.as_ref() == Some(agent));
+        theirs.for_each(|running| running.row.agent = None);
+    }
+
     /// Ends an extension; the caller holds the gate.
     async fn end(&self, row: &ExtensionRow, told: Record) -> Result<(), ExtensionError> {
         let source = &row.source;

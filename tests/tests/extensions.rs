@@ -107,6 +107,10 @@ async fn an_extension_is_shown_approved_used_kept_and_taken_back_by_its_agent_al
     let (_, state) = ada.status(pending).await;
     assert_eq!((&state["state"], &state["token"]), (&json!("approved"), &Value::Null), "{state}");
     assert_eq!(bob.status(pending).await.0, 403);
+    let path = format!("/grants/status?pendingId={pending}");
+    let key = primary.key.clone();
+    let told = primary.send(Ask::get(&path).header("x-plexus-connection-key", &key)).await.unwrap();
+    assert_eq!((told.status.as_u16(), &body(&told)["state"]), (200, &json!("approved")));
     let listed = primary.get("extensions").await["extensions"][0].clone();
     assert_eq!((&listed["provenance"], &listed["agentId"]), (&json!("extension"), &json!("ada")));
     assert_eq!(seen(&bob).await, [HOWTO, SAY]);
@@ -205,6 +209,15 @@ async fn what_is_denied_leaves_nothing_behind_and_what_waits_survives_a_restart(
     primary.post("agents/revoke", &json!({"agentId": "ada"})).await;
     assert_eq!(primary.get("pending").await["pending"], json!([]));
     assert_eq!(primary.get("extensions").await["extensions"][0]["source"], "say");
+    // Who has its name later is someone else.
+    primary.post("agents/revoke", &json!({"agentId": "ada", "delete": true})).await;
+    let namesake = primary.agent("ada", &[]).await;
+    assert_eq!(remove(&namesake, "say").await.0, 404);
+    assert_eq!(primary.get("extensions").await["extensions"][0].get("agentId"), None);
+    primary.running.stop(PATIENCE).await.unwrap();
+    let primary = stage.primary().await;
+    let namesake = primary.greet(&namesake.pat).await;
+    assert_eq!(register(&namesake, &say()).await.0, 409);
 }
 
 #[tokio::test]

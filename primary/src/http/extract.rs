@@ -175,13 +175,24 @@ impl FromRequestParts<Services> for Owner {
         if is_owner(services, &parts.headers) {
             return Ok(Self(()));
         }
-        Err(not_the_owner(services, parts.extensions.get::<Peer>().copied()))
+        let message = "this route is the owner's; send X-Plexus-Connection-Key";
+        let refusal = Failure::new(Denial::new(Code::SessionExpired, message));
+        let peer = parts.extensions.get::<Peer>().copied();
+        Err(services.limits.failed(&services.core, peer, Door::Owner).unwrap_or(refusal))
     }
 }
 
-/// What whoever shows no key, or a wrong one, is told; it counts as a guess.
-pub fn not_the_owner(services: &Services, peer: Option<Peer>) -> Failure {
-    let message = "this route is the owner's; send X-Plexus-Connection-Key";
-    let refusal = Failure::new(Denial::new(Code::SessionExpired, message));
-    services.limits.failed(&services.core, peer, Door::Owner).unwrap_or(refusal)
+/// Whoever a route for both is asked by: a session, or the owner by the key. A key that is shown is
+/// taken for one, and never falls through to a session.
+pub struct SessionOrOwner(pub Option<Session>);
+
+impl FromRequestParts<Services> for SessionOrOwner {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Failure> {
+        if parts.headers.contains_key(KEY_HEADER) {
+            return Owner::from_request_parts(parts, services).await.map(|_| Self(None));
+        }
+        Session::from_request_parts(parts, services).await.map(|session| Self(Some(session)))
+    }
 }

@@ -115,7 +115,10 @@ pub(super) fn commit(connection: &mut Connection, changes: &[Change]) -> Result<
 fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     match change {
         Change::PutAgent(row) => put_agent(db, row),
-        Change::DropAgent(id) => run(db, "DELETE FROM agent WHERE id = ?1", [id.as_str()]),
+        Change::DropAgent(id) => {
+            run(db, "UPDATE extension SET agent = NULL WHERE agent = ?1", [id.as_str()])?;
+            run(db, "DELETE FROM agent WHERE id = ?1", [id.as_str()])
+        }
         Change::SpendCode(hash, at) => {
             let sql = "INSERT OR REPLACE INTO spent_code VALUES (?1, ?2)";
             run(db, sql, params![hash.as_bytes(), at.as_millis()])

@@ -317,14 +317,17 @@ impl Trust {
     /// How far the question `id` has come, for the session that asked it. Anyone else is told that
     /// there is no such question.
     pub fn status(&self, session: &Session, id: &str) -> Option<GrantStatus> {
+        let status = self.status_for_owner(id).filter(|told| told.item.session == session.id)?;
+        let token = self.sessions.kept(&session.id, &status.item.id);
+        Some(GrantStatus { token, ..status })
+    }
+
+    /// How far the question `id` has come, for the owner: whoever asked, and without a token.
+    pub fn status_for_owner(&self, id: &str) -> Option<GrantStatus> {
         let id: PendingId = id.parse().ok()?;
         let item = self.ledger().pending(&id, self.now())?;
-        if item.session != session.id {
-            return None;
-        }
         let narration = narration(&self.core.registry.catalog(), &item);
-        let token = self.sessions.kept(&session.id, &item.id);
-        Some(GrantStatus { item, narration, token })
+        Some(GrantStatus { item, narration, token: None })
     }
 
     /// What stands, of one agent or of all.

@@ -300,7 +300,7 @@ impl World {
             row("GET", "/manifest", Door::Session),
             row("GET", "/grants", Door::Session),
             row("PUT", "/grants", Door::SessionAlsoInBody).body(json!({"grants": {READ: "allow"}})),
-            row("GET", "/grants/status", Door::Session).at(status).others(NOT_YOURS),
+            row("GET", "/grants/status", Door::SessionOrKey).at(status).others(NOT_YOURS),
             row("GET", "/grants/context", Door::Session).at(context).others(NOT_YOURS),
             row("GET", "/events", Door::Session),
             row("POST", "/invoke", Door::TokenOrSession).body(call).others(UNGRANTED),

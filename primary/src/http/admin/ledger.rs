@@ -159,6 +159,9 @@ pub async fn revoke_agent(
     let unknown = "there is no such agent; see `plexus agents list`";
     let revoked =
         revoked.ok_or_else(|| refuse(StatusCode::NOT_FOUND, Code::UnknownCapability, unknown))?;
+    if request.delete {
+        services.extensions.disown(&request.agent_id);
+    }
     Ok(axum::Json(json!({
         "ok": true,
         "agentId": request.agent_id,

@@ -1,8 +1,8 @@
 //! `/extensions`: an agent brings a source of its own, and takes it away.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Extension, Json};
 use plexus_shared::ids::SourceId;
 use plexus_shared::model::denial::{Code, Denial};
 use serde::Deserialize;
@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 
 use crate::extensions::{ExtensionError, RegisterError, Registering};
 use crate::http::error::Failure;
-use crate::http::extract::{KEY_HEADER, is_owner, not_the_owner, session_header};
+use crate::http::extract::{SessionOrOwner, session_header};
 use crate::http::limits::Asker;
-use crate::http::limits::Peer;
 use crate::http::{Services, extract};
 
 /// The body of `POST /extensions`.
@@ -57,22 +56,18 @@ pub async fn register(
 /// Removes an extension: the owner any, an agent its own. For anyone else there is none.
 pub async fn remove(
     State(services): State<Services>,
-    peer: Option<Extension<Peer>>,
-    headers: HeaderMap,
+    SessionOrOwner(session): SessionOrOwner,
     Path(source): Path<String>,
 ) -> Result<Json<Value>, Failure> {
-    let source = || source.parse::<SourceId>().map_err(|_| unknown());
-    if !headers.contains_key(KEY_HEADER) {
-        let session = services.trust.session(session_header(&headers))?;
-        services.limits.request(&services.core, &Asker::live(&session.agent))?;
-        services.extensions.take_back(&session, &source()?).await.map_err(as_told)?;
-    } else if is_owner(&services, &headers) {
-        services.extensions.remove(&source()?).await.map_err(refused)?;
-    } else {
-        return Err(not_the_owner(&services, peer.map(|Extension(peer)| peer)));
+    let source: SourceId = source.parse().map_err(|_| unknown())?;
+    match session {
+        Some(session) => {
+            services.extensions.take_back(&session, &source).await.map_err(as_told)?;
+        }
+        None => services.extensions.remove(&source).await.map_err(refused)?,
     }
     let revision = services.core.registry.catalog().revision();
-    Ok(Json(json!({"ok": true, "source": source()?, "revision": revision})))
+    Ok(Json(json!({"ok": true, "source": source, "revision": revision})))
 }
 
 fn as_told(error: RegisterError) -> Failure {

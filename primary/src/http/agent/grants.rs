@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::error::Failure;
-use crate::http::extract::session_header;
+use crate::http::extract::{SessionOrOwner, session_header};
 use crate::http::limits::Asker;
 use crate::http::{Services, extract};
 use crate::store::rows::{AskedBundle, ContextRef};
@@ -166,11 +166,11 @@ pub struct StatusQuery {
     pending_id: String,
 }
 
-/// Tells the session that asked how far its question has come. For anyone else, and for an id that
-/// never was, the answer is the same.
+/// Tells the session that asked how far its question has come, and the owner, who gets no token. For
+/// anyone else, and for an id that never was, the answer is the same.
 pub async fn status(
     State(services): State<Services>,
-    session: Session,
+    SessionOrOwner(session): SessionOrOwner,
     query: Result<Query<StatusQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Value>, Failure> {
     let refused = || {
@@ -180,7 +180,11 @@ pub async fn status(
     let Query(query) = query.map_err(|_| {
         Failure::malformed(StatusCode::BAD_REQUEST, "name the request: ?pendingId=pend_…")
     })?;
-    let status = services.trust.status(&session, &query.pending_id).ok_or_else(refused)?;
+    let status = match &session {
+        Some(session) => services.trust.status(session, &query.pending_id),
+        None => services.trust.status_for_owner(&query.pending_id),
+    };
+    let status = status.ok_or_else(refused)?;
     let mut body = json!({
         "pendingId": status.item.id,
         "state": status.item.state,
