@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 const READ: &str = "notes.file.read";
 const WRITE: &str = "notes.file.write";
+/// A secret that only standard input ever holds.
+const PLANTED: &str = "correct-horse-battery";
 
 /// What each command said to a person, and the shape of what it said to a program.
 struct Transcript<'a> {
@@ -60,6 +62,21 @@ impl Transcript<'_> {
         self.tell("extensions remove clock").await;
         self.shape(&format!("sources add --manifest {manifest}")).await;
         self.shape("extensions remove clock").await;
+    }
+
+    async fn secrets(&mut self) {
+        let said = self.shell.fed("secret put github-token", &format!("{PLANTED}\n")).await;
+        assert_eq!((said.code, said.out.as_str()), (0, "kept github-token\n"), "{said:?}");
+        let said = self.shell.fed("secret put other --json", PLANTED).await;
+        assert_eq!((said.code, &said.json()["schema"]), (0, &json!("plexus.secret.put/1")));
+        self.both("secret list").await;
+        self.tell("secret delete other").await;
+        self.shape("secret delete github-token").await;
+        // What is given where others can read it is refused, and not repeated.
+        let said = self.shell.plexus(&format!("secret put github-token {PLANTED}")).await;
+        assert!(said.code == 2 && said.err.contains("never an argument"), "{said:?}");
+        let said = self.shell.fed("secret put github-token", "\n").await;
+        assert!(said.code == 2 && said.err.contains("on standard input"), "{said:?}");
     }
 
     async fn requests(&mut self, ada: &Agent) {
@@ -183,6 +200,7 @@ async fn every_command_has_a_table_for_people_and_a_document_for_programs_and_te
     let shell = Shell::on(&stage);
     let mut said = Transcript { shell, text: String::new(), shapes: BTreeMap::new() };
     said.sources(&stage).await;
+    said.secrets().await;
     let ada = bundled(&primary).await;
     said.requests(&ada).await;
     said.agents().await;
@@ -192,7 +210,8 @@ async fn every_command_has_a_table_for_people_and_a_document_for_programs_and_te
         insta::assert_json_snapshot!("programs", said.shapes);
     });
     let rotated = std::fs::read_to_string(stage.path("home/connection-key")).unwrap();
-    let mut secrets = vec![primary.key.clone(), rotated, ada.pat, "eyJ".to_owned()];
+    let mut secrets =
+        vec![primary.key.clone(), rotated, ada.pat, "eyJ".to_owned(), PLANTED.to_owned()];
     for name in ["token-secret", "node-identity"] {
         secrets.push(std::fs::read_to_string(stage.path("home").join(name)).unwrap());
     }

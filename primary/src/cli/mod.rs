@@ -19,6 +19,8 @@ mod item;
 mod mesh;
 mod output;
 mod pending;
+mod prompt;
+mod secrets;
 mod serve;
 mod settings;
 mod shell;
@@ -130,6 +132,9 @@ Example:
     /// See what sources bring that a manifest describes, and remove them.
     #[command(subcommand, after_help = "Example:\n  plexus extensions preview issues.json")]
     Extensions(extensions::ExtensionsCommand),
+    /// Keep what sources are handed at a call: tokens, passwords.
+    #[command(subcommand, after_help = "Example:\n  plexus secret put github-token")]
+    Secret(secrets::SecretCommand),
     /// Share what is on other machines.
     #[command(subcommand, after_help = "Example:\n  plexus mesh invite nas")]
     Mesh(mesh::MeshCommand),
@@ -217,6 +222,7 @@ async fn run(command: Command, format: Format) -> Result<Answer, Failure> {
         Command::Hide(args) => exposure::set(args, exposure::Word::Hide).await,
         Command::Sources(command) => sources::run(command).await,
         Command::Extensions(command) => extensions::run(command).await,
+        Command::Secret(command) => secrets::run(command).await,
         Command::Mesh(command) => mesh::run(command).await,
         Command::Doctor => doctor::run().await,
         Command::Settings(args) => settings::run(args).await,
