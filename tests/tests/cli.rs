@@ -53,7 +53,9 @@ impl Transcript<'_> {
         };
         self.tell(&add("notes")).await;
         self.shape(&add("more")).await;
+        self.both("sources disable notes").await;
         self.both("sources list").await;
+        self.both("sources enable notes").await;
         self.tell("sources remove more").await;
         self.both(&format!("extensions preview {manifest}")).await;
         self.both("extensions list").await;

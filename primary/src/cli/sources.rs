@@ -21,6 +21,18 @@ pub(super) enum SourcesCommand {
     /// List the sources.
     #[command(after_help = "Example:\n  plexus sources list")]
     List,
+    /// Start a source again that was disabled; the grants on its capabilities are good again.
+    #[command(after_help = "Example:\n  plexus sources enable notes")]
+    Enable {
+        /// The source's id.
+        id: SourceId,
+    },
+    /// Stop a source: its capabilities are gone until it is enabled, and the grants on them wait.
+    #[command(after_help = "Example:\n  plexus sources disable notes")]
+    Disable {
+        /// The source's id.
+        id: SourceId,
+    },
     /// Remove a source, every capability that came with it, and every grant on them.
     #[command(after_help = "Example:\n  plexus sources remove notes")]
     Remove {
@@ -110,6 +122,8 @@ pub(super) async fn run(command: SourcesCommand) -> Result<Answer, Failure> {
             (None, None) => Err(Failure::usage("say what to add; see `plexus sources add --help`")),
         },
         SourcesCommand::List => list().await,
+        SourcesCommand::Enable { id } => switch(&id, "enable", "sources.enable").await,
+        SourcesCommand::Disable { id } => switch(&id, "disable", "sources.disable").await,
         SourcesCommand::Remove { id } => remove(&id).await,
     }
 }
@@ -171,6 +185,14 @@ async fn remove(id: &SourceId) -> Result<Answer, Failure> {
     let path = format!("sources/{}", segment(id.as_str()));
     let data: Value = Client::find()?.delete(&path).await?;
     Ok(Answer::new("sources.remove", data).line(format!("removed {id} and its capabilities")))
+}
+
+async fn switch(id: &SourceId, word: &str, schema: &'static str) -> Result<Answer, Failure> {
+    let path = format!("sources/{}/{word}", segment(id.as_str()));
+    let data = Client::find()?.post(&path, &json!({})).await?;
+    let registered: Vec<String> = read(&data["registered"])?;
+    let lines = registered.into_iter().map(|id| format!("  {id}"));
+    Ok(Answer::new(schema, data).line(format!("{word}d {id}")).lines(lines))
 }
 
 #[cfg(test)]
