@@ -17,6 +17,7 @@ use plexus_shared::source::workspace::{Workspace, WorkspaceConfig};
 use plexus_shared::transport::Transport;
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::core::Core;
 use crate::events::Event;
@@ -274,9 +275,14 @@ impl Sources {
                 Some((id, running.health.clone(), running.workspace.clone()?))
             })
             .collect();
+        // Each by itself: one that hangs holds up no other.
+        let mut looks = JoinSet::new();
         for (id, cell, workspace) in open {
+            looks.spawn(async move { (id, cell, workspace.health().await) });
+        }
+        while let Some(looked) = looks.join_next().await {
+            let Ok((id, cell, mut health)) = looked else { continue };
             let before = cell.shown(None).status;
-            let mut health = workspace.health().await;
             let now = self.core.now();
             health.checked_at = Some(now);
             match health.status {

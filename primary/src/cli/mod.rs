@@ -188,6 +188,9 @@ struct ServeArgs {
     mesh_listen: SocketAddr,
 }
 
+/// How long what was begun may take to end once a command is done.
+const LEAVE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -196,7 +199,12 @@ pub fn main() -> ExitCode {
     };
     let format = if cli.json { Format::Json } else { Format::Text };
     let result = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(cli.command, format)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli.command, format));
+            // Threads that wait for a disk that does not answer are left behind.
+            runtime.shutdown_timeout(LEAVE);
+            result
+        }
         Err(error) => {
             Err(Failure::new(Exit::Failed, "failed", format!("the runtime can't start: {error}")))
         }

@@ -22,6 +22,7 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cap_fs_ext::MetadataExt;
 use cap_std::ambient_authority;
@@ -40,6 +41,9 @@ use crate::model::health::{Health, HealthStatus};
 
 /// Calls one workspace works on at a time; the others wait for their turn.
 const CALLS_AT_ONCE: usize = 8;
+
+/// How long a folder may take to say whether it is there.
+pub const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// What a workspace can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +69,8 @@ struct Inner {
     /// Held while a checked name is taken, so that of two writers with one precondition one wins.
     writing: Mutex<()>,
     turns: Arc<Semaphore>,
+    /// Held by a look at the folder until it has an answer.
+    looking: Arc<Semaphore>,
 }
 
 impl Workspace {
@@ -103,6 +109,7 @@ impl Workspace {
             offers,
             writing: Mutex::new(()),
             turns: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            looking: Arc::new(Semaphore::new(1)),
         })))
     }
 
@@ -117,17 +124,25 @@ impl Workspace {
         offer.map(|(operation, _)| *operation)
     }
 
-    /// Whether the folder is still the one that was opened, where it was. Not stamped with a time:
-    /// the caller has the clock.
+    /// Whether the folder is still the one that was opened, where it was, told in [`ANSWER_TIME`]. One
+    /// that does not answer is not asked again before it has. Not stamped with a time: the caller has
+    /// the clock.
     pub async fn health(&self) -> Health {
+        let down = |detail: &str| Health {
+            detail: Some(detail.into()),
+            ..Health::of(HealthStatus::Unavailable)
+        };
+        let silent = "the folder does not answer";
+        let Ok(look) = self.0.looking.clone().try_acquire_owned() else { return down(silent) };
         let inner = Arc::clone(&self.0);
-        let there = tokio::task::spawn_blocking(move || inner.is_there()).await;
-        match there {
-            Ok(true) => Health::of(HealthStatus::Ok),
-            _ => Health {
-                detail: Some("the folder was deleted, moved or unmounted".into()),
-                ..Health::of(HealthStatus::Unavailable)
-            },
+        let there = tokio::task::spawn_blocking(move || {
+            let _look = look;
+            inner.is_there()
+        });
+        match tokio::time::timeout(ANSWER_TIME, there).await {
+            Ok(Ok(true)) => Health::of(HealthStatus::Ok),
+            Ok(_) => down("the folder was deleted, moved or unmounted"),
+            Err(_) => down(silent),
         }
     }
 

@@ -231,6 +231,17 @@ async fn a_call_goes_through_and_health_follows_the_folder() {
 }
 
 #[tokio::test]
+async fn a_folder_that_does_not_answer_costs_one_waiting_thread() {
+    let world = World::new();
+    let waiting = world.workspace.0.looking.clone().try_acquire_owned().unwrap();
+    let health = world.workspace.health().await;
+    assert_eq!(health.status, HealthStatus::Unavailable);
+    assert_eq!(health.detail.unwrap(), "the folder does not answer");
+    drop(waiting);
+    assert_eq!(world.workspace.health().await, Health::of(HealthStatus::Ok));
+}
+
+#[tokio::test]
 async fn many_calls_at_once_all_get_their_turn() {
     let world = World::new();
     world.put("a.txt", "hello");
