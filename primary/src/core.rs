@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use plexus_shared::audit::AuditLog;
+use plexus_shared::audit::{AuditLog, Record, RecordOutcome};
 use plexus_shared::clock::{Clock, Timestamp};
 use plexus_shared::source::registry::Registry;
+use serde_json::json;
 
 use crate::events::Events;
 use crate::settings::InForce;
@@ -39,5 +40,12 @@ impl Core {
     /// The current moment.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What `record` said was done was not: the log says that too.
+    pub fn note_failure(&self, record: Record) {
+        let failed = record.outcome(RecordOutcome::Error).detail(&json!({"phase": "failed"}));
+        // It was not done either way.
+        let _ = self.audit.append(failed);
     }
 }

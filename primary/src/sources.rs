@@ -213,7 +213,7 @@ impl Sources {
         self.free(&workspace, None)?;
         let record = self.record(EventType::SourceInstall, &row, "add")?;
         if let Err(error) = self.core.store.commit(vec![Change::PutSource(row.clone())]).await {
-            self.note_failure(record);
+            self.core.note_failure(record);
             return Err(error.into());
         }
         if !row.enabled {
@@ -239,7 +239,7 @@ impl Sources {
         let prefix = format!("{}.", id.slug());
         if let Err(error) = trust.forget(&prefix, vec![Change::DropSource(id.clone())]).await {
             self.show_again(id);
-            self.note_failure(record);
+            self.core.note_failure(record);
             return Err(error.into());
         }
         self.list().retain(|running| running.row.id != *id);
@@ -256,13 +256,6 @@ impl Sources {
             json!({"source": row.id, "kind": row.kind, "action": action, "config": row.config});
         let record = Record::new(event).outcome(RecordOutcome::Ok).detail(&detail);
         self.core.audit.append(record.clone()).map(|_| record)
-    }
-
-    /// What was recorded as done was not: the log says that too.
-    fn note_failure(&self, record: Record) {
-        let failed = record.outcome(RecordOutcome::Error).detail(&json!({"phase": "failed"}));
-        // It was not done either way.
-        let _ = self.core.audit.append(failed);
     }
 
     /// Looks at every source once and shows what it finds.

@@ -50,6 +50,17 @@ impl Wire {
         self.0.write_all(bytes).expect("the gateway reads");
     }
 
+    /// Whether the gateway asks for the body of a request that said `Expect: 100-continue`.
+    pub fn is_asked_for_more(&mut self) -> bool {
+        let mut read = Vec::new();
+        let mut byte = [0];
+        while !read.ends_with(b"\r\n\r\n") {
+            self.0.read_exact(&mut byte).expect("an answer in time");
+            read.extend(byte);
+        }
+        read.starts_with(b"HTTP/1.1 100 ")
+    }
+
     /// Reads an answer.
     pub fn answer(&mut self) -> (u16, Value) {
         let mut read = Vec::with_capacity(1024);

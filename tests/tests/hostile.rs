@@ -302,3 +302,18 @@ async fn no_name_of_a_member_is_unfolded_by_any_reader() {
     let shown = primary.owner(Method::GET, "audit?outcome=denied", None).await;
     assert!(String::from_utf8_lossy(&shown.body).contains(UNFOLDED));
 }
+
+#[tokio::test]
+async fn a_key_that_can_not_be_kept_leaves_the_old_one_and_a_record_that_says_so() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    let key = stage.path("home/connection-key");
+    std::fs::remove_file(&key).unwrap();
+    std::fs::create_dir(&key).unwrap();
+    let rotated = primary.owner(Method::POST, "key/rotate", Some(&json!({}))).await;
+    assert_eq!(rotated.status, 500);
+    let rows = primary.get("audit?type=key.rotate").await;
+    let outcomes: Vec<_> =
+        rows["events"].as_array().unwrap().iter().map(|e| &e["outcome"]).collect();
+    assert_eq!(outcomes, ["error", "ok"]);
+}

@@ -24,6 +24,7 @@ use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::secret::{Credential, CredentialKind};
 use plexus_shared::state_dir::StateDir;
 use plexus_shared::transport::secrets::SecretFiles;
+use zeroize::Zeroizing;
 
 use crate::calls::Calls;
 use crate::config::CONNECTION_KEY;
@@ -92,13 +93,19 @@ impl Inner {
     ///
     /// # Errors
     /// When it could not be recorded or kept; the old one stays in force then.
-    pub fn rotate_key(&self) -> Result<Credential, ChangeError> {
+    pub async fn rotate_key(&self) -> Result<Credential, ChangeError> {
+        // What is in force is what the file says, also when two are made at once.
+        let _gate = self.settings_gate.lock().await;
         let key = Credential::generate(CredentialKind::ConnectionKey);
         let record = Record::new(EventType::KeyRotate)
             .outcome(RecordOutcome::Ok)
             .detail(&serde_json::json!({"key": "connection-key"}));
-        self.core.audit.append(record)?;
-        self.state.write(CONNECTION_KEY, format!("{}\n", key.expose()).as_bytes())?;
+        self.core.audit.append(record.clone())?;
+        let text = Zeroizing::new(format!("{}\n", key.expose()));
+        if let Err(error) = self.state.write(CONNECTION_KEY, text.as_bytes()) {
+            self.core.note_failure(record);
+            return Err(error.into());
+        }
         self.connection_key.store(Arc::new(key.clone()));
         self.trust.sessions().end_owners();
         Ok(key)

@@ -81,7 +81,7 @@ impl Sources {
         };
         if let Err(error) = kept {
             self.show_again(id);
-            self.note_failure(record);
+            self.core.note_failure(record);
             return Err(error.into());
         }
         match workspace.filter(|_| row.enabled) {

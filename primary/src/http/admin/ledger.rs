@@ -219,7 +219,7 @@ pub async fn drop_bundle(
 
 /// Makes a new owner's key, shown once. Sessions that the old one opened end; no agent is touched.
 pub async fn rotate_key(State(services): State<Services>, _: Owner) -> Result<Response, Failure> {
-    let key = services.rotate_key().map_err(fault)?;
+    let key = services.rotate_key().await.map_err(fault)?;
     let body = axum::Json(json!({"ok": true, "connectionKey": key}));
     Ok(([(header::CACHE_CONTROL, "no-store")], body).into_response())
 }

@@ -70,7 +70,7 @@ fn changed(
     let record = record.detail(&json!({"file": "secrets", "name": name, "action": action}));
     services.core.audit.append(record.clone()).map_err(unrecorded)?;
     change().map_err(|error| {
-        super::settings::note_failure(services, record);
+        services.core.note_failure(record);
         refused(error)
     })?;
     Ok(axum::Json(json!({"ok": true, "name": name})))

@@ -36,18 +36,12 @@ pub async fn replace(
     let record = record.detail(&json!({"before": before, "after": after}));
     services.core.audit.append(record.clone()).map_err(unrecorded)?;
     if let Err(error) = settings::save(&services.state, &after) {
-        note_failure(&services, record);
+        services.core.note_failure(record);
         return Err(fault(error));
     }
     services.core.settings.set(after);
     services.core.audit.decide(after.audit_durability, after.audit_retention_days);
     Ok(axum::Json(json!({"ok": true, "settings": after})))
-}
-
-/// What was recorded as done was not: the log says that too.
-pub(super) fn note_failure(services: &Services, record: Record) {
-    let failed = record.outcome(RecordOutcome::Error).detail(&json!({"phase": "failed"}));
-    let _ = services.core.audit.append(failed);
 }
 
 /// Shows where the gateway can be reached, and what the next start will open.
@@ -71,7 +65,7 @@ pub async fn set_network(
     let record = record.detail(&json!({"file": NETWORK, "after": network}));
     services.core.audit.append(record.clone()).map_err(unrecorded)?;
     if let Err(error) = network::save(&services.state, &network) {
-        note_failure(&services, record);
+        services.core.note_failure(record);
         return Err(fault(error));
     }
     Ok(axum::Json(json!({
