@@ -135,6 +135,11 @@ impl<K> Default for Rates<K> {
 }
 
 impl<K: Eq + Hash + Clone> Rates<K> {
+    /// When `who` last asked for anything, as far as that is remembered.
+    pub fn last(&self, who: &K) -> Option<Timestamp> {
+        self.0.0.get(who).map(|(touched, _)| *touched)
+    }
+
     /// Takes one request of `who`.
     ///
     /// # Errors

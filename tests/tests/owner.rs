@@ -132,3 +132,16 @@ async fn the_owner_sees_how_everything_is() {
     assert_eq!(told(2), ["local/nas", "workload", "unavailable"], "{health}");
     assert!(health[2]["detail"].is_string() && health[2]["checkedAt"].is_string(), "{health}");
 }
+
+#[tokio::test]
+async fn the_owner_sees_when_an_agent_was_here_last() {
+    let (_stage, primary, ada) = Stage::with_ada().await;
+    primary.post("agents/connect", &json!({"agentId": "bob"})).await;
+    let agents = primary.get("agents/enrollments").await["agents"].clone();
+    let (first, never) = (agents[0]["lastSeenAt"].clone(), agents[1].get("lastSeenAt"));
+    assert!(first.is_string() && never.is_none(), "{agents}");
+    assert_eq!(ada.get("/manifest").await.0, 200);
+    let agents = primary.get("agents/enrollments").await["agents"].clone();
+    let last = agents[0]["lastSeenAt"].as_str().unwrap();
+    assert!(last >= first.as_str().unwrap() && agents[1].get("lastSeenAt").is_none(), "{agents}");
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
+use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::AgentId;
 use plexus_shared::model::denial::{Code, Denial};
 use serde_json::{Value, json};
@@ -97,6 +98,12 @@ impl Limits {
             self.limited(core, &asker.agent, "requests");
             too_much("too many requests; slow down, and wait as long as Retry-After says", wait)
         })
+    }
+
+    /// When `agent` last asked for anything with what was good then; since the gateway's start, as far
+    /// as that is remembered.
+    pub fn last_seen(&self, agent: &AgentId) -> Option<Timestamp> {
+        self.lock().rates.last(&Asker::live(agent))
     }
 
     /// A place for a call of `asker`: held from before its body is read until its answer is sent, so

@@ -150,6 +150,7 @@ pub async fn list(State(services): State<Services>, _: Owner) -> axum::Json<Valu
             ("codeExpiresAt", json!(row.code_expires_at)),
             ("redeemedAt", json!(row.redeemed_at)),
             ("revokedAt", json!(row.revoked_at)),
+            ("lastSeenAt", json!(services.limits.last_seen(&row.id))),
         ];
         for (name, value) in extras.into_iter().filter(|(_, value)| !value.is_null()) {
             agent[name] = value;
