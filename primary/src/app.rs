@@ -284,8 +284,7 @@ fn bind(config: &Config) -> Result<(TcpListener, UdpSocket), StartError> {
 }
 
 fn keep_cursor((workload, cursor): &(WorkloadName, CursorRow)) -> Change {
-    let CursorRow { origin_seq, log_seq } = *cursor;
-    Change::PutCursor { workload: workload.clone(), origin_seq, log_seq }
+    Change::PutCursor { workload: workload.clone(), cursor: cursor.clone() }
 }
 
 /// Opens the log and the store. A damaged one of either is told before the other is made.

@@ -12,8 +12,8 @@
 //!
 //! - The copy reaches beyond the end of the log. The numbers in between belong to lines the copy has
 //!   and the log no longer has. Sending other lines under them would rewrite history at the primary,
-//!   if it were taken at all, so nothing is sent until the log has grown past the copy; from there on
-//!   it is mirrored again. The lines in between stay here, and the error names them.
+//!   if it were taken at all, so nothing is sent until the log has grown past the copy. The line
+//!   that comes then does not follow the copy's last one: the primary takes no more, and tells its owner.
 //! - The next line is missing from the files or is damaged. Then the mirror rests until the next
 //!   connection, and the error says where.
 //!
@@ -98,7 +98,7 @@ fn warn_if_beyond(log: &AuditLog, through: u64) {
             head,
             through,
             "the primary's copy of the audit log reaches beyond the log itself: this node's state was \
-             lost or replaced; lines {} to {through} of the log as it is now will be here only",
+             lost or replaced; from line {} on, the log as it is now will be here only",
             head + 1
         );
     }

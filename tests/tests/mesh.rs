@@ -181,6 +181,61 @@ fn origins(events: &[Event]) -> Vec<u64> {
 }
 
 #[tokio::test]
+async fn a_log_that_was_cut_back_is_told_mirrored_no_further_and_holds_up_no_call() {
+    let stage = Stage::new();
+    let (primary, proxy, agent) = joined(&stage).await;
+    let token = agent.token(READ).await;
+    for _ in 0..5 {
+        assert_eq!(read(&agent, &token).await.0, 200);
+    }
+    proxy.kill().await;
+    let folder = stage.path("proxy/audit");
+    let head = events(&folder).last().unwrap().seq;
+    let proxy = stage.proxy().await;
+    let mirrored = |w: &Value| w["auditCursor"].as_u64().is_some_and(|cursor| cursor >= head);
+    let view = primary.workload(mirrored).await;
+    assert_eq!(view["auditFault"], Value::Null, "a kill breaks nothing");
+    proxy.kill().await;
+
+    // Whoever holds the machine takes back what it did, and goes on with good hashes.
+    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let kept: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&file, kept).unwrap();
+    let _proxy = stage.proxy().await;
+    primary.workload(|w| w["connection"] == "connected").await;
+    let told = async {
+        loop {
+            assert_eq!(read(&agent, &token).await.0, 200, "calls go on");
+            let mesh = primary.get("mesh").await;
+            if mesh["workloads"][0]["auditFault"].is_string() {
+                return mesh["workloads"][0].clone();
+            }
+        }
+    };
+    let view = tokio::time::timeout(PATIENCE, told).await.expect("the owner is told");
+    let fault = view["auditFault"].as_str().unwrap();
+    assert!(fault.contains("does not follow"), "{fault}");
+    for _ in 0..5 {
+        assert_eq!(read(&agent, &token).await.0, 200, "and after it was told");
+    }
+    let after = primary.get("mesh").await["workloads"][0].clone();
+    assert_eq!(
+        (&after["auditCursor"], &after["connection"]),
+        (&view["auditCursor"], &json!("connected"))
+    );
+    let refused = primary.get("audit?type=mesh.connect&outcome=denied").await;
+    assert_eq!(refused["events"].as_array().unwrap().len(), 1, "recorded once: {refused}");
+    let (_, said) = stage.plexus(&["doctor"]).await;
+    assert!(said.contains("does not continue its copy here: nas"), "{said}");
+    primary.running.stop(PATIENCE).await.unwrap();
+    let here = stage.path("home/audit");
+    let origins = origins(&events(&here));
+    assert!(origins.iter().copied().eq(1..=origins.len() as u64), "nothing was taken twice");
+    assert_eq!(verify(&here).unwrap().first_bad, None);
+}
+
+#[tokio::test]
 async fn a_write_through_the_tunnel_needs_the_owner_and_leaves_two_rows_at_both_ends() {
     let stage = Stage::new();
     let (primary, proxy, agent) = joined(&stage).await;

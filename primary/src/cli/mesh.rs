@@ -86,6 +86,8 @@ struct WorkloadLine {
     capabilities: Vec<String>,
     refused: Vec<Refused>,
     audit_cursor: u64,
+    #[serde(default)]
+    audit_fault: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +212,9 @@ fn table(workloads: &[WorkloadLine], now: Timestamp) -> Table<9> {
         for refused in &workload.refused {
             table.remark(format!("refused {}: {}", refused.id, refused.reason));
         }
+        if let Some(fault) = &workload.audit_fault {
+            table.remark(format!("audit rests at {}: {fault}", workload.audit_cursor));
+        }
     }
     table
 }
@@ -244,11 +249,13 @@ mod tests {
             "remote": "10.0.0.2:4000", "rttMs": 1.25, "since": "2026-06-23T11:00:00Z",
             "trust": "extension", "capabilities": ["local/nas/notes.file.read"],
             "refused": [{"id": "bad", "reason": "no id"}], "auditCursor": 7,
+            "auditFault": "it does not follow",
         });
         let workload: WorkloadLine = read(&workload).unwrap();
         let now = workload.since.plus(Duration::from_secs(5));
         let lines = table(&[workload], now).lines();
         assert!(lines[1].starts_with("nas       available  5s ago  10.0.0.2:4000  1.2 ms"));
         assert_eq!(lines[2], "    refused bad: no id");
+        assert_eq!(lines[3], "    audit rests at 7: it does not follow");
     }
 }

@@ -175,7 +175,7 @@ async fn stay(
     let name = peer.mount_point().workload().clone();
     connection.set_receive_window(quinn::VarInt::from_u32(64 << 20));
     say(&mut send, &reply).await?;
-    say(&mut send, &AuditAck { through: mesh.cursor(&name) }).await?;
+    say(&mut send, &AuditAck { through: mesh.cursor(&name).seq }).await?;
     mesh.connected(&peer, connection).map_err(|_| CloseCode::ShuttingDown)?;
     let end = tokio::select! {
         end = listen(mesh, &name, &mut send, &mut recv) => end,

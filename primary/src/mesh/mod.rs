@@ -48,6 +48,8 @@ struct Workload {
     route: Arc<Route>,
     mounted: Mounted,
     cursor: CursorRow,
+    /// Why its log is mirrored no further.
+    audit_fault: Option<String>,
     software: Option<String>,
 }
 
@@ -93,9 +95,10 @@ impl Mesh {
             let at = MountPoint::new(mesh.tenant.clone(), row.name.clone());
             let catalog = catalogs.remove(&row.name).unwrap_or_default();
             let mounted = Mounted::restore(&at, &catalog);
-            let cursor = cursors.get(&row.name).copied().unwrap_or_default();
+            let cursor = cursors.get(&row.name).cloned().unwrap_or_default();
             mesh.put_group(&row.name, row.class, &route, &mounted);
-            let workload = Workload { route, mounted, cursor, software: None, row };
+            let workload =
+                Workload { route, mounted, cursor, audit_fault: None, software: None, row };
             roster.workloads.insert(workload.row.name.clone(), workload);
         }
         mesh.update(|empty| *empty = roster);
@@ -136,6 +139,14 @@ impl Mesh {
                 .iter()
                 .filter(|(_, workload)| workload.route.view().connection.is_none());
             (roster.workloads.len(), away.map(|(name, _)| name.to_string()).collect())
+        })
+    }
+
+    /// Workloads whose log does not continue what was mirrored of it.
+    pub fn broken_logs(&self) -> Vec<String> {
+        self.read(|roster| {
+            let broken = roster.workloads.iter().filter(|(_, one)| one.audit_fault.is_some());
+            broken.map(|(name, _)| name.to_string()).collect()
         })
     }
 

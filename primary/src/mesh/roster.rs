@@ -11,7 +11,7 @@ use plexus_mesh_proto::enroll::{self, EnrollAttempt, EnrollResult, TokenLookup, 
 use plexus_mesh_proto::hello::{Admission, AuthenticatedPeer, Proxy};
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::ticket::{Candidate, JoinToken, Ticket};
-use plexus_shared::audit::{AuditUnavailable, EventType, Record, RecordOutcome};
+use plexus_shared::audit::{AuditUnavailable, EventType, Head, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::CapabilityId;
 use plexus_shared::model::exposure::ExposureRule;
@@ -101,6 +101,9 @@ pub struct WorkloadView {
     capabilities: Vec<CapabilityId>,
     refused: Vec<serde_json::Value>,
     audit_cursor: u64,
+    /// Why its log is mirrored no further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_fault: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     software_version: Option<String>,
 }
@@ -255,8 +258,7 @@ impl Mesh {
             Change::PutWorkload(row.clone()),
             Change::PutCursor {
                 workload: row.name.clone(),
-                origin_seq: 0,
-                log_seq: self.core.audit.head().seq,
+                cursor: CursorRow { log_seq: self.core.audit.head().seq, ..CursorRow::default() },
             },
             Change::PutTicket(ticket.clone()),
             Change::SetRules(rules.clone()),
@@ -271,6 +273,7 @@ impl Mesh {
                 route: Arc::new(Route::new(now)),
                 mounted: Mounted::default(),
                 cursor: CursorRow::default(),
+                audit_fault: None,
                 software: None,
                 row,
             };
@@ -367,8 +370,10 @@ impl Mesh {
     }
 
     /// How far a workload's audit is mirrored.
-    pub(super) fn cursor(&self, name: &WorkloadName) -> u64 {
-        self.read(|roster| roster.workloads.get(name).map_or(0, |w| w.cursor.origin_seq))
+    pub(super) fn cursor(&self, name: &WorkloadName) -> Head {
+        let cursor =
+            |roster: &super::Roster| Some(roster.workloads.get(name)?.cursor.origin.clone());
+        self.read(cursor).unwrap_or_else(Head::genesis)
     }
 
     /// The mesh as it is now.
@@ -403,7 +408,8 @@ fn view(workload: &Workload) -> WorkloadView {
             .iter()
             .map(|refused| json!({"id": refused.id, "reason": refused.reason}))
             .collect(),
-        audit_cursor: workload.cursor.origin_seq,
+        audit_cursor: workload.cursor.origin.seq,
+        audit_fault: workload.audit_fault.clone(),
         software_version: workload.software.clone(),
     }
 }

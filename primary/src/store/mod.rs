@@ -272,8 +272,10 @@ mod tests {
             Change::PutPending(item.clone()),
         ];
         store.commit(changes).await.unwrap();
-        let orphan =
-            Change::PutCursor { workload: "nowhere".parse().unwrap(), origin_seq: 1, log_seq: 1 };
+        let orphan = Change::PutCursor {
+            workload: "nowhere".parse().unwrap(),
+            cursor: rows::CursorRow::default(),
+        };
         let failed = store.commit(vec![Change::DropSource(source.id.clone()), orphan]).await;
         assert!(failed.is_err(), "a cursor needs its workload");
         drop(store);

@@ -3,6 +3,7 @@
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::PublicKey;
 use plexus_mesh_proto::json::Json;
+use plexus_shared::audit::Head;
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{AgentId, CapabilityId};
 use plexus_shared::model::exposure::ExposureRule;
@@ -79,7 +80,8 @@ impl Kept {
             tickets: all(db, "SELECT * FROM ticket", ticket)?,
             workloads: all(db, "SELECT * FROM workload ORDER BY name", workload)?,
             cursors: all(db, "SELECT * FROM audit_cursor", |row| {
-                let cursor = CursorRow { origin_seq: row.get(1)?, log_seq: row.get(2)? };
+                let origin = Head { seq: row.get(1)?, hash: row.get(3)? };
+                let cursor = CursorRow { origin, log_seq: row.get(2)? };
                 Ok((text(row, 0)?, cursor))
             })?,
             catalogs: catalogs(db)?,

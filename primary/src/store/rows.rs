@@ -2,6 +2,7 @@
 
 use plexus_mesh_proto::address::WorkloadName;
 use plexus_mesh_proto::identity::PublicKey;
+use plexus_shared::audit::Head;
 use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::{
     AgentId, BundleId, CapabilityId, EventId, PendingId, SessionId, SourceId,
@@ -373,10 +374,17 @@ pub struct WorkloadRow {
 }
 
 /// How far a workload's audit log is mirrored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CursorRow {
-    /// The highest contiguous `seq` of the workload's own log that is in ours.
-    pub origin_seq: u64,
+    /// The last line of the workload's own log that is in ours, and all before it. Its hash is empty
+    /// when it was kept without one.
+    pub origin: Head,
     /// Our own `seq` up to which that is known.
     pub log_seq: u64,
+}
+
+impl Default for CursorRow {
+    fn default() -> Self {
+        Self { origin: Head::genesis(), log_seq: 0 }
+    }
 }

@@ -150,6 +150,7 @@ const STEPS: &[M<'_>] = &[
     DROP TABLE grant_;
     ALTER TABLE granted RENAME TO grant_;",
     ),
+    M::up("ALTER TABLE audit_cursor ADD COLUMN origin_hash TEXT NOT NULL DEFAULT '';"),
 ];
 
 /// Makes `connection` durable and brings its tables up to date.

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::StoreError;
 use super::rows::{
-    AgentRow, BundleRow, ExtensionRow, Matter, PendingRow, ReplayRow, SourceRow, TicketRow,
-    WorkloadRow,
+    AgentRow, BundleRow, CursorRow, ExtensionRow, Matter, PendingRow, ReplayRow, SourceRow,
+    TicketRow, WorkloadRow,
 };
 
 /// One change of what is kept.
@@ -79,10 +79,8 @@ pub enum Change {
     PutCursor {
         /// The workload.
         workload: WorkloadName,
-        /// Its own `seq`.
-        origin_seq: u64,
-        /// Our `seq`.
-        log_seq: u64,
+        /// How far.
+        cursor: CursorRow,
     },
     /// What a workload bears, as it pushed it.
     PutCatalog {
@@ -153,11 +151,10 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             params![workload.as_str(), before.as_millis()],
         ),
         Change::PutWorkload(row) => put_workload(db, row),
-        Change::PutCursor { workload, origin_seq, log_seq } => run(
+        Change::PutCursor { workload, cursor: CursorRow { origin, log_seq } } => run(
             db,
-            "INSERT INTO audit_cursor VALUES (?1, ?2, ?3) ON CONFLICT (workload) DO UPDATE SET
-             origin_seq = excluded.origin_seq, log_seq = excluded.log_seq",
-            params![workload.as_str(), origin_seq, log_seq],
+            "INSERT OR REPLACE INTO audit_cursor VALUES (?1, ?2, ?3, ?4)",
+            params![workload.as_str(), origin.seq, log_seq, origin.hash],
         ),
         Change::PutCatalog { workload, entries } => put_catalog(db, workload, entries),
         Change::SetRevision(revision) => {

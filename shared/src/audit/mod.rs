@@ -45,7 +45,7 @@ pub use read::{Line, LogReader, Place, ReadError, backwards, files, line_at, tai
 pub use record::Record;
 pub use recover::AuditOpenError;
 pub use retention::DEFAULT_KEEP_DAYS;
-pub use verify::{BadLine, TailReport, VerifyReport, verify, verify_by, verify_tail};
+pub use verify::{BadLine, TailReport, VerifyReport, next, verify, verify_by, verify_tail};
 
 use crate::ids::EventId;
 

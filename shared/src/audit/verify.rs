@@ -96,6 +96,17 @@ pub fn verify_by(dir: &Path, key: Option<PublicKey>) -> io::Result<VerifyReport>
     })
 }
 
+/// Checks that `line`, without its newline, is what its hash says and comes after `head`; the head it
+/// makes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn next(line: &[u8], head: &Head) -> Result<Head, String> {
+    let link = check(line).map_err(|fault| fault.to_string())?;
+    follows(link.head.seq, &link.prev, head)?;
+    Ok(link.head)
+}
+
 /// What a look at the end of the log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TailReport {

@@ -37,7 +37,7 @@ pub async fn show(State(services): State<Services>, _: Owner) -> axum::Json<Valu
     axum::Json(json!({ "checks": checks }))
 }
 
-fn mesh(services: &Services) -> [Check; 2] {
+fn mesh(services: &Services) -> [Check; 3] {
     let local = services.mesh.loopback_only();
     let listen = match local {
         true => "only this machine can dial in; other machines need `plexus serve --mesh-listen`",
@@ -49,9 +49,16 @@ fn mesh(services: &Services) -> [Check; 2] {
         false => format!("not connected: {}", away.join(", ")),
     };
     let fix = "look at `plexus-proxy run` on those machines";
+    let broken = services.mesh.broken_logs();
+    let logs = match broken.is_empty() {
+        true => "each continues its copy here".to_owned(),
+        false => format!("does not continue its copy here: {}", broken.join(", ")),
+    };
+    let look = "run `plexus mesh list`; the log of such a machine was edited, cut or replaced";
     [
         Check::ok("mesh.listen", listen),
         Check::warn_unless(away.is_empty(), "mesh.workloads", detail, fix),
+        Check::warn_unless(broken.is_empty(), "mesh.logs", logs, look),
     ]
 }
 
