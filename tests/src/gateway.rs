@@ -101,6 +101,12 @@ impl Gateway {
         (greeted["sessionId"].as_str().unwrap_or_default().to_owned(), greeted)
     }
 
+    /// Shows what `pattern` matches.
+    pub async fn show(&self, pattern: &str) {
+        let pattern = pattern.replace('/', "%2F").replace('*', "%2A");
+        self.post(&format!("exposure/{pattern}"), &json!({"enabled": true})).await;
+    }
+
     /// Waits until `look` finds what it looks for in the mesh's view of its first workload.
     pub async fn workload(&self, look: impl Fn(&Value) -> bool) -> Value {
         let waiting = async {

@@ -154,6 +154,14 @@ impl Stage {
         assert_eq!(code, 0, "{output}\n{}", self.log("plexus-proxy"));
     }
 
+    /// Lets a proxy join `primary` as `nas`, and starts it: its capabilities are mounted, and hidden.
+    pub async fn nas(&self, primary: &Primary) -> Running {
+        self.join(primary, "nas").await;
+        let proxy = self.proxy().await;
+        primary.mounted().await;
+        proxy
+    }
+
     fn proxy_args(&self) -> [String; 4] {
         let path = |name| self.path(name).display().to_string();
         ["--config".into(), path("proxy.toml"), "--state".into(), path("proxy")]

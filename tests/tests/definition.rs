@@ -41,10 +41,9 @@ async fn what_changed_since_it_was_asked_for_is_asked_anew() {
     let primary = stage.primary().await;
     stage.join(&primary, "nas").await;
     let proxy = called(&stage, &primary, "Diary").await;
-    primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+    primary.show("local/nas/*").await;
     let agent = primary.agent("ada", &[]).await;
-    let (_, asked) = agent.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await;
-    let first = asked["pendingId"].as_str().unwrap().to_owned();
+    let first = agent.pending(WRITE, "write").await;
     proxy.stop(PATIENCE).await.unwrap();
     let proxy = called(&stage, &primary, "Accounts").await;
 
@@ -77,7 +76,7 @@ async fn an_answer_is_not_repeated_under_another_definition() {
     let primary = stage.primary().await;
     stage.join(&primary, "nas").await;
     let proxy = called(&stage, &primary, "Diary").await;
-    primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+    primary.show("local/nas/*").await;
     let agent = primary.agent("ada", &[READ]).await;
     let bearer = format!("Bearer {}", agent.token(READ).await);
     let call = json!({"id": READ, "idempotencyKey": "k", "input": {"path": "a.txt"}});

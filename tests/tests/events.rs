@@ -165,9 +165,7 @@ async fn a_workload_that_comes_and_goes_is_told_to_those_who_see_it() {
     let stage = Stage::new();
     let primary = stage.primary().await;
     let ada = primary.agent("ada", &[]).await;
-    stage.join(&primary, "nas").await;
-    let proxy = stage.proxy().await;
-    primary.mounted().await;
+    let proxy = stage.nas(&primary).await;
     let (mut hers, mut owners) = (Ear::agent(&ada).await, Ear::owner(&primary).await);
     primary.post("exposure/local/nas/notes.file.read", &json!({"enabled": true})).await;
     hers.until("manifest_changed").await;

@@ -30,10 +30,8 @@ async fn read(agent: &Agent, token: &str) -> (u16, Value) {
 /// A primary with a workload `nas` that is connected and shown, and an agent that may read there.
 async fn joined(stage: &Stage) -> (Primary, plexus_shared::transport::child::Running, Agent) {
     let primary = stage.primary().await;
-    stage.join(&primary, "nas").await;
-    let proxy = stage.proxy().await;
-    primary.mounted().await;
-    primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+    let proxy = stage.nas(&primary).await;
+    primary.show("local/nas/*").await;
     let agent = primary.agent("ada", &[READ]).await;
     (primary, proxy, agent)
 }
@@ -42,14 +40,12 @@ async fn joined(stage: &Stage) -> (Primary, plexus_shared::transport::child::Run
 async fn a_new_workload_is_hidden_until_it_is_exposed_and_then_read_like_any_other() {
     let stage = Stage::new();
     let primary = stage.primary().await;
-    stage.join(&primary, "nas").await;
-    let _proxy = stage.proxy().await;
-    primary.mounted().await;
+    let _proxy = stage.nas(&primary).await;
     let agent = primary.agent("ada", &[READ]).await;
     let (_, manifest) = agent.get("/manifest").await;
     assert_eq!(manifest["manifest"]["entries"], json!([]), "joined is not visible");
     assert_eq!(agent.ask(&json!({READ: "allow"})).await.0, 400);
-    primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+    primary.show("local/nas/*").await;
     let (_, manifest) = agent.get("/manifest").await;
     let entries = manifest["manifest"]["entries"].as_array().unwrap().clone();
     assert_eq!(entries.len(), 3);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use plexus_shared::transport::http::{Ask, Method};
+use plexus_shared::transport::http::Method;
 use plexus_tests::{PATIENCE, Primary, Stage, body};
 use serde_json::{Value, json};
 
@@ -12,12 +12,9 @@ const RUN: &str = "desk.note.run";
 /// A gateway whose longest window is two hours, with a folder, a command, and a workflow that says it only
 /// reads and runs the command.
 async fn set() -> (Stage, Primary) {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary) = Stage::shared().await;
     let settings = json!({"maxTrustWindowMs": 7_200_000});
-    let ask = Ask::with_body(Method::PUT, "/admin/api/settings", &settings);
-    let kept = primary.send(ask.header("x-plexus-connection-key", &primary.key)).await.unwrap();
+    let kept = primary.owner(Method::PUT, "settings", Some(&settings)).await;
     assert_eq!(kept.status, 200);
     let clock = json!({
         "manifest": "plexus-extension/0.1", "source": "clock", "label": "Clock", "transport": "cli",
@@ -77,10 +74,8 @@ async fn what_changed_since_it_was_asked_for_has_no_window_and_a_yes_to_it_is_re
     const THERE: &str = "local/nas/notes.file.write";
     let stage = Stage::new();
     let primary = stage.primary().await;
-    stage.join(&primary, "nas").await;
-    let proxy = stage.proxy().await;
-    primary.mounted().await;
-    primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+    let proxy = stage.nas(&primary).await;
+    primary.show("local/nas/*").await;
     let ada = primary.agent("ada", &[]).await;
     let (_, asked) = ada.ask(&json!({THERE: {"decision": "allow", "verbs": ["write"]}})).await;
     let preview = async || primary.get("pending").await["pending"][0]["preview"]["grants"].clone();

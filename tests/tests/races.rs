@@ -18,13 +18,10 @@ const THREADS: usize = 12;
 const ROUNDS: usize = 8;
 
 async fn set() -> (Stage, Primary, Agent) {
-    let stage = Stage::new();
-    let primary = stage.primary().await;
-    primary.share(&stage).await;
+    let (stage, primary, ada) = Stage::with_ada().await;
     let limits = ["rateLimits.requestsPerSecond=100000", "rateLimits.burst=1000000"];
     let (code, said) = stage.plexus(&["settings", "set", limits[0], limits[1]]).await;
     assert_eq!(code, 0, "{said}");
-    let ada = primary.agent("ada", &[]).await;
     (stage, primary, ada)
 }
 
@@ -40,12 +37,9 @@ fn call(primary: &Primary, token: &str, call: &Value) -> Request {
 
 /// Asks to write and has the owner say yes, once; the token.
 async fn single(primary: &Primary, agent: &Agent) -> String {
-    let (_, asked) = agent.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await;
-    let id = asked["pendingId"].as_str().unwrap();
-    let once = json!({"action": "approve", "trustWindow": {"kind": "once"}});
-    primary.post(&format!("pending/{id}"), &once).await;
-    let (_, status) = agent.get(&format!("/grants/status?pendingId={id}")).await;
-    status["token"]["token"].as_str().unwrap().to_owned()
+    let item = agent.pending(WRITE, "write").await;
+    primary.approve(&item, Some("once")).await;
+    agent.taken(&item).await
 }
 
 #[tokio::test]

@@ -61,12 +61,11 @@ async fn what_needs_the_owner_waits_for_the_owner_and_only_its_asker_sees_the_an
     assert_eq!(others.0, 403);
     assert_eq!(others, bob.get("/grants/status?pendingId=pend_none").await, "told alike");
 
-    let answer = json!({"action": "approve", "trustWindow": {"kind": "once"}});
-    primary.post(&format!("pending/{id}"), &answer).await;
-    assert_eq!(primary.try_post(&format!("pending/{id}"), &answer).await.status, 409);
-    let (_, status) = ada.get(&path).await;
-    assert_eq!(status["state"], "approved");
-    let token = status["token"]["token"].as_str().unwrap().to_owned();
+    primary.approve(id, Some("once")).await;
+    let again = json!({"action": "approve"});
+    assert_eq!(primary.try_post(&format!("pending/{id}"), &again).await.status, 409);
+    assert_eq!(ada.get(&path).await.1["state"], "approved");
+    let token = ada.taken(id).await;
     let input = json!({"path": "b.txt", "content": "x"});
     assert_eq!(ada.invoke(&token, "notes.file.write", &input).await.0, 200);
     let (status, used) = ada.invoke(&token, "notes.file.write", &input).await;

@@ -57,10 +57,8 @@ impl World {
             "label": "Desk", "transport": "workflow", "allowCrossSource": true,
             "capabilities": workflows});
         primary.post("extensions", &json!({ "manifest": manifest })).await;
-        stage.join(&primary, "nas").await;
-        let proxy = Some(stage.proxy().await);
-        primary.mounted().await;
-        primary.post("exposure/local%2Fnas%2F%2A", &json!({"enabled": true})).await;
+        let proxy = Some(stage.nas(&primary).await);
+        primary.show("local/nas/*").await;
         Self { stage, primary, proxy, agents: AtomicUsize::new(0) }
     }
 
