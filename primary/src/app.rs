@@ -45,6 +45,7 @@ use crate::store::audit_index::{AUDIT_INDEX, AuditIndex};
 use crate::store::rows::CursorRow;
 use crate::store::{Change, Kept, Store, StoreError};
 use crate::trust::Trust;
+use crate::trust::authorizer::Authorizer;
 use crate::trust::ledger::Ledger;
 use crate::trust::sessions::Sessions;
 
@@ -137,6 +138,20 @@ pub struct App {
     _lock: StateLock,
 }
 
+/// What a gateway can be given in the place of its own.
+pub struct Seams {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who decides on what agents ask for; the policy that the settings name, where it is `None`.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+}
+
+impl Default for Seams {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), authorizer: None }
+    }
+}
+
 impl App {
     /// Claims the folder, binds the sockets, reads what was kept and puts the parts together. When
     /// anything is amiss, nothing has been touched.
@@ -144,14 +159,15 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_by(Arc::new(SystemClock), config).await
+        Self::start_with(Seams::default(), config).await
     }
 
-    /// The same, with the time from `clock`.
+    /// The same, with parts of the caller's own.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start_by(clock: Arc<dyn Clock>, config: &Config) -> Result<Self, StartError> {
+    pub async fn start_with(seams: Seams, config: &Config) -> Result<Self, StartError> {
+        let Seams { clock, authorizer } = seams;
         let (tcp, udp) = bind(config).map_err(|error| already_running(config).unwrap_or(error))?;
         let (state, lock) = claim(&config.home)?;
         let settings = settings::load(&state)?;
@@ -164,14 +180,15 @@ impl App {
         let (core, mut kept) = lay_ground(&state, opened, sessions.clone(), settings).await?;
         core.audit.begin(keys.node.clone(), settings.audit_retention_days);
         let replays = Arc::new(Replays::new(core.clone(), std::mem::take(&mut kept.replays)));
-        let trust = Arc::new(Trust::new(
+        let trust = Trust::new(
             core.clone(),
             Ledger::new(&mut kept),
             sessions.clone(),
             replays.clone(),
             TokenKeys::new(&keys.token),
             kept.frozen,
-        ));
+        );
+        let trust = Arc::new(trust.decided_by(authorizer));
         let listen = udp.local_addr().map_err(StartError::Runtime)?;
         let mesh = Arc::new(Mesh::new(core.clone(), keys.node, listen, &mut kept));
         let endpoint = acceptor::listen(&mesh, udp)?;

@@ -5,15 +5,18 @@
 
 mod inside;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use inside::Inside;
+use plexus::trust::authorizer::{Authorizer, ConfirmRisky, Decision, Question};
 use plexus_shared::transport::http::{Ask, Method};
 use plexus_tests::ear::Ear;
 use plexus_tests::{Agent, Gateway, body, stable};
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const LIST: &str = "notes.file.list";
 const READ: &str = "notes.file.read";
 const WRITE: &str = "notes.file.write";
 const RUN: &str = "cc-master.orchestration.run";
@@ -329,5 +332,41 @@ async fn a_token_of_a_quarter_of_an_hour_carries_work_through_a_day_and_ends_wit
     assert_eq!((status, &over["error"]["code"]), (401, &json!("grant_required")), "{over}");
     let ada = gateway.greet(&ada.pat).await;
     ada.pending(WRITE, "write").await;
+    inside.stop().await;
+}
+
+/// Says no to reading files, to `ada` alone; otherwise as by default.
+struct NoReading;
+
+impl Authorizer for NoReading {
+    fn decide(&self, question: &Question<'_>) -> Decision {
+        match (question.subject.as_str(), question.entry.as_str()) {
+            ("ada", READ) => Decision::Deny("nothing is read on a Tuesday"),
+            _ => ConfirmRisky.decide(question),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_declines_is_told_recorded_and_never_asked_of_the_owner() {
+    let inside = Inside::decided_by(Some(Arc::new(NoReading))).await;
+    let gateway = &inside.gateway;
+    let (ada, bob) = (gateway.agent("ada", &[]).await, gateway.agent("bob", &[]).await);
+    let declined = json!([{"id": READ, "reason": "nothing is read on a Tuesday"}]);
+
+    let (status, answer) = ada.ask(&json!({READ: "allow"})).await;
+    assert_eq!((status, &answer["error"]["code"]), (401, &json!("grant_required")), "{answer}");
+    assert_eq!(answer["error"]["detail"]["declined"], declined);
+    let (status, answer) = ada.ask(&json!({READ: "allow", LIST: "allow"})).await;
+    assert_eq!((status, &answer["declined"]), (200, &declined), "{answer}");
+    assert_eq!(answer["scopes"], json!([{"id": LIST, "verbs": ["read"]}]));
+    let (status, answer) = ada.assisted(&json!({"id": READ, "input": {"path": "a.txt"}})).await;
+    assert_eq!((status, &answer["error"]["code"]), (401, &json!("grant_required")), "{answer}");
+    assert_eq!(gateway.get("pending").await["pending"], json!([]));
+    let denials = gateway.get("audit?type=grant.deny&agent=ada").await;
+    let by = |event: &Value| event["detail"]["by"] == "policy";
+    assert_eq!(denials["events"].as_array().unwrap().iter().filter(|event| by(event)).count(), 3);
+
+    assert_eq!(bob.ask(&json!({READ: "allow"})).await.0, 200, "another subject, another answer");
     inside.stop().await;
 }

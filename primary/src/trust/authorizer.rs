@@ -1,5 +1,7 @@
 //! Who decides whether an agent gets what it asks for. The seam between asking and granting.
 
+use plexus_shared::ids::{AgentId, CapabilityId};
+use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::trust::Provenance;
 use plexus_shared::model::verb::VerbSet;
 
@@ -7,7 +9,13 @@ use crate::settings::Policy;
 
 /// What is asked, as plain facts.
 #[derive(Clone, Copy, Debug)]
-pub struct Question {
+pub struct Question<'a> {
+    /// Who asks.
+    pub subject: &'a AgentId,
+    /// For what.
+    pub entry: &'a CapabilityId,
+    /// For which inputs, where it says so.
+    pub constraint: Option<&'a Constraint>,
     /// The capability's class.
     pub provenance: Provenance,
     /// The verbs asked for.
@@ -26,12 +34,14 @@ pub enum Decision {
     Allow,
     /// The owner is asked, for this reason.
     Ask(&'static str),
+    /// No, for this reason; the owner isn't asked.
+    Deny(&'static str),
 }
 
-/// Decides on what agents ask for.
+/// Decides on what agents ask for. None of those shipped says no by itself: that is the owner's.
 pub trait Authorizer: Send + Sync {
     /// Decides one question.
-    fn decide(&self, question: &Question) -> Decision;
+    fn decide(&self, question: &Question<'_>) -> Decision;
 }
 
 /// The default: reads of what the owner vouched for are allowed, all else waits for the owner.
@@ -39,7 +49,7 @@ pub trait Authorizer: Send + Sync {
 pub struct ConfirmRisky;
 
 impl Authorizer for ConfirmRisky {
-    fn decide(&self, question: &Question) -> Decision {
+    fn decide(&self, question: &Question<'_>) -> Decision {
         match question {
             Question { held: true, .. } => Decision::Allow,
             Question { provenance: Provenance::Extension, .. } => {
@@ -59,7 +69,7 @@ impl Authorizer for ConfirmRisky {
 pub struct ConfirmAll;
 
 impl Authorizer for ConfirmAll {
-    fn decide(&self, question: &Question) -> Decision {
+    fn decide(&self, question: &Question<'_>) -> Decision {
         match question.held {
             true => Decision::Allow,
             false => Decision::Ask("you confirm everything"),
@@ -72,7 +82,7 @@ impl Authorizer for ConfirmAll {
 pub struct AutoApprove;
 
 impl Authorizer for AutoApprove {
-    fn decide(&self, _: &Question) -> Decision {
+    fn decide(&self, _: &Question<'_>) -> Decision {
         Decision::Allow
     }
 }
@@ -94,7 +104,9 @@ mod tests {
     use plexus_shared::model::verb::Verb;
 
     #[test]
+    #[allow(clippy::unwrap_used, reason = "tests")]
     fn only_reads_of_vouched_sources_and_what_is_held_pass_unasked() {
+        let (subject, entry) = (&"ada".parse().unwrap(), &"a.b.c".parse().unwrap());
         let write: VerbSet = [Verb::Write].into_iter().collect();
         let execute: VerbSet = [Verb::Read, Verb::Execute].into_iter().collect();
         for class in [Provenance::FirstParty, Provenance::Managed, Provenance::Extension] {
@@ -104,7 +116,16 @@ mod tests {
                 {
                     let vouched = class != Provenance::Extension;
                     let allowed = held || (vouched && verbs == VerbSet::READ && !tombstoned);
-                    let question = Question { provenance: class, verbs, held, tombstoned };
+                    let (provenance, constraint) = (class, None);
+                    let question = Question {
+                        subject,
+                        entry,
+                        constraint,
+                        provenance,
+                        verbs,
+                        held,
+                        tombstoned,
+                    };
                     let decision = ConfirmRisky.decide(&question);
                     assert_eq!(decision == Decision::Allow, allowed, "{question:?}");
                     let all = Policy::ConfirmAll.authorizer().decide(&question);

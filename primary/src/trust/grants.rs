@@ -51,13 +51,16 @@ pub struct Occasion {
     pub bundle: Option<AskedBundle>,
 }
 
-/// A capability that the request itself declined.
+/// A capability that the request itself, or the policy, declined.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Declined {
     /// Which.
     pub id: String,
     /// Why.
     pub reason: &'static str,
+    /// Whether the policy said no, and not the request itself.
+    #[serde(skip)]
+    pub by_policy: bool,
 }
 
 /// The answer to a request.
@@ -114,9 +117,9 @@ impl Trust {
         let catalog = self.core.registry.catalog();
         known(&catalog, &requested)?;
         let mut sorted = self.sort(&catalog, &session.agent, requested, &occasion)?;
+        self.record_declined(session, &sorted.declined)?;
         if sorted.held.is_empty() && sorted.fresh.is_empty() && sorted.asks.is_empty() {
-            let message = "the request asks for nothing: every decision is \"deny\"";
-            return Err(Denial::new(Code::SchemaValidationFailed, message));
+            return Err(nothing(&sorted.declined));
         }
         let item = (!sorted.asks.is_empty())
             .then(|| {
@@ -148,6 +151,28 @@ impl Trust {
         })
     }
 
+    fn decide(&self, question: &Question<'_>) -> Decision {
+        match &self.authorizer {
+            Some(authorizer) => authorizer.decide(question),
+            None => self.core.settings.now().policy.authorizer().decide(question),
+        }
+    }
+
+    /// Records what the policy said no to.
+    fn record_declined(&self, session: &Session, all: &[Declined]) -> Result<(), Denial> {
+        let declined: Vec<_> = all.iter().filter(|declined| declined.by_policy).collect();
+        if declined.is_empty() {
+            return Ok(());
+        }
+        let record = Record::new(EventType::GrantDeny)
+            .agent(&session.agent)
+            .session(&session.id)
+            .outcome(RecordOutcome::Denied)
+            .detail(&json!({"by": "policy", "declined": declined}));
+        self.core.audit.append(record).map_err(ChangeError::from)?;
+        Ok(())
+    }
+
     /// Every verb of `id`, when it is there and shown.
     ///
     /// # Errors
@@ -170,13 +195,13 @@ impl Trust {
         occasion: &Occasion,
     ) -> Result<Sorted, Denial> {
         let now = self.now();
-        let authorizer = self.core.settings.now().policy.authorizer();
         let ledger = self.ledger();
         let (held, fresh, asks, declined) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut sorted = Sorted { held, fresh, asks, declined };
         for ask in requested {
             if !ask.wanted {
-                sorted.declined.push(Declined { id: ask.id, reason: "the request denied it" });
+                let (reason, by_policy) = ("the request denied it", false);
+                sorted.declined.push(Declined { id: ask.id, reason, by_policy });
                 continue;
             }
             let Some(target) = catalog.exposed(&ask.id) else { continue };
@@ -192,12 +217,15 @@ impl Trust {
             let verbs = ask.verbs;
             let held = ledger.standing(agent, id, verbs, &whole, fits, now);
             let question = Question {
+                subject: agent,
+                entry: id,
+                constraint: ask.constraint.as_ref(),
                 provenance: whole.class,
                 verbs: whole.verbs,
                 held: held.is_some(),
                 tombstoned: ledger.tombstoned(agent, id) || ledger.marked(agent, &whole),
             };
-            match (authorizer.decide(&question), held) {
+            match (self.decide(&question), held) {
                 (Decision::Allow, Some(grant)) => {
                     let constraint = ask.constraint.or_else(|| grant.constraint.clone());
                     let grant = Grant { verbs, constraint, ..grant.clone() };
@@ -211,6 +239,9 @@ impl Trust {
                     let mut fresh = granted(agent, id, verbs, whole, window, now);
                     fresh.grant.constraint = ask.constraint;
                     sorted.fresh.push(fresh);
+                }
+                (Decision::Deny(reason), _) => {
+                    sorted.declined.push(Declined { id: ask.id, reason, by_policy: true });
                 }
                 (Decision::Ask(reason), _) => sorted.asks.push(Ask {
                     id: id.clone(),
@@ -360,6 +391,17 @@ fn showable(input: &AskedInput) -> Result<(), Denial> {
     let message = "the owner would have to see this input first, and it is too large to be shown; \
                    ask for the capability itself with PUT /grants";
     Err(Denial::new(Code::GrantRequired, message))
+}
+
+/// Nothing is left of a request: it asked for nothing, or the policy said no.
+fn nothing(declined: &[Declined]) -> Denial {
+    if declined.iter().any(|declined| declined.by_policy) {
+        let message = "this gateway's policy declined it; detail.declined says why";
+        return Denial::new(Code::GrantRequired, message)
+            .with_detail(json!({ "declined": declined }));
+    }
+    let message = "the request asks for nothing: every decision is \"deny\"";
+    Denial::new(Code::SchemaValidationFailed, message)
 }
 
 /// Every id must be there and shown; a hidden one is unknown.

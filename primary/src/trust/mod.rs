@@ -41,6 +41,7 @@ use crate::replays::Replays;
 use crate::settings::Settings;
 use crate::store::rows::{PendingRow, PendingState};
 use crate::store::{Change, StoreError};
+use authorizer::Authorizer;
 use ledger::Ledger;
 use sessions::Sessions;
 
@@ -88,6 +89,8 @@ pub struct Trust {
     replays: Arc<Replays>,
     keys: TokenKeys,
     frozen: AtomicBool,
+    /// Who decides, where it isn't the policy in the settings.
+    authorizer: Option<Arc<dyn Authorizer>>,
 }
 
 /// A change that did not happen.
@@ -124,7 +127,13 @@ impl Trust {
     ) -> Self {
         let gate = tokio::sync::Mutex::default();
         let (ledger, frozen) = (RwLock::new(ledger), AtomicBool::new(frozen));
-        Self { core, gate, ledger, sessions, replays, keys, frozen }
+        Self { core, gate, ledger, sessions, replays, keys, frozen, authorizer: None }
+    }
+
+    /// The same, with `authorizer` in the place of the policy that the settings name, where there is one.
+    #[must_use]
+    pub fn decided_by(self, authorizer: Option<Arc<dyn Authorizer>>) -> Self {
+        Self { authorizer, ..self }
     }
 
     /// Sessions and live tokens.

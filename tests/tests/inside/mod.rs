@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plexus::app::App;
+use plexus::app::{App, Seams};
 use plexus::config::Config;
+use plexus::trust::authorizer::Authorizer;
 use plexus_shared::clock::{ManualClock, Timestamp};
 use plexus_tests::{Gateway, PATIENCE, Stage};
 use tokio::sync::watch;
@@ -22,11 +23,17 @@ pub(crate) struct Inside {
 impl Inside {
     /// A gateway that shares the stage's notes; it is 2026-06-23, ten in the morning.
     pub(crate) async fn shared() -> Self {
+        Self::decided_by(None).await
+    }
+
+    /// The same, where `authorizer` decides.
+    pub(crate) async fn decided_by(authorizer: Option<Arc<dyn Authorizer>>) -> Self {
         let stage = Stage::new();
         let clock = ManualClock::at(Timestamp::from_millis(1_782_208_800_000));
         let mesh_listen = "127.0.0.1:0".parse().unwrap();
         let config = Config { port: 0, mesh_listen, ..Config::new(stage.path("home")) };
-        let app = App::start_by(clock.clone(), &config).await.unwrap();
+        let seams = Seams { clock: clock.clone(), authorizer };
+        let app = App::start_with(seams, &config).await.unwrap();
         let key = std::fs::read_to_string(stage.path("home/connection-key")).unwrap();
         let gateway = Gateway { url: app.base_url.clone(), key: key.trim().to_owned() };
         let (stop, stopped) = watch::channel(false);
