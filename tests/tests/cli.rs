@@ -207,6 +207,8 @@ async fn every_command_has_a_table_for_people_and_a_document_for_programs_and_te
     said.requests(&ada).await;
     said.agents().await;
     said.gateway(&stage).await;
+    said.shape("agents rotate ada").await;
+    assert_ne!(primary.handshake(&ada.pat).await.0, "", "until the new code is redeemed");
     settled().bind(|| {
         insta::assert_snapshot!("people", said.text);
         insta::assert_json_snapshot!("programs", said.shapes);
@@ -263,6 +265,8 @@ async fn every_exit_code_is_seen_and_each_refusal_says_what_to_do() {
     std::fs::write(&key, &primary.key).unwrap();
     assert_eq!(shell.plexus("agents revoke ada").await.code, 0);
     refused(&mut shell, "agents rotate ada", 2, "`plexus agents connect ada`").await;
+    assert_eq!(shell.plexus("agents revoke ada --delete").await.code, 0);
+    assert_eq!(shell.json("agents list").await.1["agents"], json!([]));
 
     primary.running.stop(PATIENCE).await.unwrap();
     refused(&mut shell, "pending --watch", 5, "start one with `plexus serve`").await;

@@ -87,10 +87,14 @@ pub(super) struct RotateArgs {
 #[command(after_help = "\
 Examples:
   plexus agents revoke claude
-  plexus agents revoke ci --reason 'the laptop is lost'")]
+  plexus agents revoke ci --reason 'the laptop is lost'
+  plexus agents revoke ci --delete")]
 pub(super) struct RevokeArgs {
     /// Which; `plexus agents list` has the names.
     name: AgentId,
+    /// Forget its name, too.
+    #[arg(long)]
+    delete: bool,
     /// Why, for the record.
     #[arg(long)]
     reason: Option<String>,
@@ -211,7 +215,7 @@ struct Revoked {
 }
 
 async fn revoke(args: RevokeArgs) -> Result<Answer, Failure> {
-    let body = json!({"agentId": args.name, "reason": args.reason});
+    let body = json!({"agentId": args.name, "reason": args.reason, "delete": args.delete});
     let data: Value = Client::find()?.post("agents/revoke", &body).await?;
     let revoked: Revoked = read(&data)?;
     let line = format!(
