@@ -99,3 +99,58 @@ async fn what_no_token_could_carry_is_neither_granted_nor_asked() {
     let given = primary.send(ask.header("x-plexus-connection-key", &primary.key)).await.unwrap();
     assert_eq!(given.status, 400, "nor by the owner's own hand");
 }
+
+#[tokio::test]
+async fn a_bundle_goes_with_all_that_it_gave_and_was_to_give() {
+    let (stage, primary, ada) = set().await;
+    let session = [("x-plexus-session", ada.session.as_str())];
+    let ask = async |verb: &str, id: &str| {
+        let request = json!({"grants": {id: {"decision": "allow", "verbs": [verb]}},
+            "bundle": {"name": "tidy up"}});
+        primary.tell(Method::PUT, "/grants", &session, &request).await.1
+    };
+    let read = ask("read", READ).await;
+    let single = ask("write", WRITE).await["pendingId"].as_str().unwrap().to_owned();
+    primary.approve(&single, Some("once")).await;
+    let single = ada.taken(&single).await;
+    let waiting = ask("write", WRITE).await["pendingId"].as_str().unwrap().to_owned();
+    let other = ada.pending(WRITE, "write").await;
+    let bundle = primary.get("bundles").await["bundles"][0]["bundleId"].clone();
+    primary.post("revoke", &json!({ "bundleId": bundle })).await;
+
+    let text = json!({"path": "b.txt", "content": "x"});
+    let (_, answer) = ada.invoke(&single, WRITE, &text).await;
+    assert_eq!(answer["error"]["code"], "token_revoked", "its single use is over: {answer}");
+    let token = read["token"].as_str().unwrap();
+    assert_eq!(ada.invoke(token, READ, &json!({"path": "a.txt"})).await.0, 401);
+    assert_eq!(ada.status(&waiting).await.1["state"], "denied", "what waits for it does no more");
+    assert_eq!(ada.status(&other).await.1["state"], "pending", "and nothing else is touched");
+    let marked = async |ada: &Agent| ada.ask(&json!({READ: "allow"})).await.1["status"].clone();
+    assert_eq!(marked(&ada).await, "grant_pending_user", "its reads are not allowed unasked");
+    primary.running.kill().await;
+    let primary = stage.primary().await;
+    let ada = primary.greet(&ada.pat).await;
+    assert_eq!(marked(&ada).await, "grant_pending_user", "nor after a restart");
+}
+
+#[tokio::test]
+async fn the_owner_sees_how_far_a_question_has_come_and_never_its_token() {
+    let (_stage, primary, ada) = set().await;
+    let bob = primary.agent("bob", &[]).await;
+    let pending = ada.pending(WRITE, "write").await;
+    let key = [("x-plexus-connection-key", primary.key.as_str())];
+    let seen = async |id: &str| {
+        let path = format!("/grants/status?pendingId={id}");
+        primary.tell(Method::GET, &path, &key, &json!({})).await
+    };
+    let (status, before) = seen(&pending).await;
+    assert_eq!((status, &before["state"]), (200, &json!("pending")));
+    assert_eq!(before["pendingNarration"][0]["id"], WRITE);
+    primary.approve(&pending, None).await;
+    let (_, after) = seen(&pending).await;
+    assert_eq!((&after["state"], after.get("token")), (&json!("approved"), None));
+    assert!(ada.status(&pending).await.1["token"]["token"].is_string());
+    let nothing = seen("pend_00000000000000000000000000").await;
+    assert_eq!(nothing.0, 403);
+    assert_eq!(bob.status(&pending).await, nothing, "as for an id that never was");
+}

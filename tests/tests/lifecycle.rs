@@ -288,3 +288,39 @@ async fn the_owners_session_may_wait_for_an_answer_under_any_name_or_none() {
     let taken = (&revoked["grantsRemoved"], &revoked["sessionsInvalidated"]);
     assert_eq!(taken, (&json!(1), &json!(1)), "what goes by a name is taken by it: {revoked}");
 }
+
+#[tokio::test]
+async fn what_a_token_asks_for_itself_is_counted_and_a_dead_one_is_recorded_once() {
+    let (stage, primary, ada) = Stage::with_ada().await;
+    let (_, granted) = ada.ask(&json!({READ: "allow"})).await;
+    let bearer = format!("Bearer {}", granted["token"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let give_back = json!({"jti": granted["jti"]});
+    let mut records = Vec::new();
+    for _ in 0..5 {
+        let (status, said) =
+            primary.tell(Method::POST, "/grants/revoke", &headers, &give_back).await;
+        assert_eq!((status, &said["ok"]), (200, &json!(true)), "{said}");
+        records.push(said["auditId"].as_str().unwrap().to_owned());
+    }
+    assert!(records[0].starts_with("evt_"));
+    assert!(records[1..].iter().all(String::is_empty), "{records:?}");
+    let rows = primary.get("audit?type=token.revoke").await["events"].as_array().unwrap().len();
+    assert_eq!(rows, 1);
+
+    let (code, said) = stage
+        .plexus(&["settings", "set", "rateLimits.burst=5", "rateLimits.requestsPerSecond=1"])
+        .await;
+    assert_eq!(code, 0, "{said}");
+    let bob = primary.agent("bob", &[]).await;
+    let (_, granted) = bob.ask(&json!({READ: "allow"})).await;
+    let bearer = format!("Bearer {}", granted["token"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let of_another = json!({"sessionId": bob.session, "jti": "tok_00000000000000000000000000"});
+    for path in ["/grants/refresh", "/grants/revoke"] {
+        let asked = (0..8).map(|_| primary.tell(Method::POST, path, &headers, &of_another));
+        let answers = all(asked).await;
+        let limited = answers.iter().filter(|(status, _)| *status == 429).count();
+        assert!(limited > 0, "{path}: {answers:?}");
+    }
+}

@@ -256,14 +256,27 @@ pub enum Audience {
 pub enum Viewer {
     /// An agent, as long as its session lives.
     Session(Session),
-    /// The owner.
-    Owner,
+    /// The owner, as long as the key it was shown by is in force.
+    Owner(KeyAge),
+}
+
+/// How often the owner's key had been rotated when something was opened by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyAge(u64);
+
+impl KeyAge {
+    /// Of the key of the start.
+    pub(super) const FIRST: Self = Self(0);
+
+    pub(super) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 impl Viewer {
     pub(super) fn hears(&self, audience: &Audience) -> bool {
         match (self, audience) {
-            (Self::Owner, _) | (Self::Session(_), Audience::All) => true,
+            (Self::Owner(_), _) | (Self::Session(_), Audience::All) => true,
             (Self::Session(own), Audience::Session(meant)) => own.id == *meant,
             (Self::Session(_), Audience::Owner) => false,
         }

@@ -6,7 +6,8 @@
 //!    its [`Viewer`] and waits for more.
 //! 3. Whoever falls behind further than the buffer reaches, or comes back from before a restart, is
 //!    told first that the manifest may have changed: the word to read everything anew.
-//! 4. A session's subscription ends with the session, and all end with the gateway.
+//! 4. A session's subscription ends with the session, the owner's with the key it was opened by, and
+//!    all end with the gateway.
 //!
 //! What an attacker would try: listen without a session, hear a token that another session was given,
 //! hold many streams open, never read one, or have the log's flood wash the rest out of the buffer
@@ -27,7 +28,7 @@ use plexus_shared::source::registry::Registry;
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use event::{Audience, AuditLine, Changed, Decision, Event, MeshChange, Viewer};
+pub use event::{Audience, AuditLine, Changed, Decision, Event, KeyAge, MeshChange, Viewer};
 pub use follow::{follow_log, follow_manifest};
 use ring::{Found, Place, Ring};
 
@@ -72,6 +73,7 @@ pub enum Next {
 #[derive(Clone, Copy)]
 struct Beat {
     last: u64,
+    key: KeyAge,
     closed: bool,
 }
 
@@ -96,7 +98,8 @@ impl Events {
     /// A hub whose numbers begin above those of any before it.
     pub fn new(registry: Arc<Registry>, sessions: Arc<Sessions>, clock: Arc<dyn Clock>) -> Self {
         let ring = Ring::new(first_number(clock.now()));
-        let beat = watch::Sender::new(Beat { last: ring.last(), closed: false });
+        let beat =
+            watch::Sender::new(Beat { last: ring.last(), key: KeyAge::FIRST, closed: false });
         let (ring, seats) = (Mutex::new(ring), Mutex::default());
         Self { ring, beat, seats, registry, sessions, clock, quiet: QUIET }
     }
@@ -137,6 +140,16 @@ impl Events {
         self.beat.send_modify(|beat| beat.last = last);
     }
 
+    /// Which of the owner's keys is in force now.
+    pub fn key(&self) -> KeyAge {
+        self.beat.borrow().key
+    }
+
+    /// The owner's key is another: ends every subscription that was opened by the one before.
+    pub fn key_rotated(&self) {
+        self.beat.send_modify(|beat| beat.key = beat.key.next());
+    }
+
     /// Ends every subscription, now and from now on.
     pub fn close(&self) {
         self.beat.send_modify(|beat| beat.closed = true);
@@ -161,7 +174,7 @@ impl Events {
         let mut seats = lock(&self.seats);
         let count = |which: &dyn Fn(&Seat) -> bool| seats.iter().filter(|seat| which(seat)).count();
         let (seat, full) = match viewer {
-            Viewer::Owner => (Seat::Owner, count(&|seat| *seat == Seat::Owner) >= MAX_OWNER),
+            Viewer::Owner(_) => (Seat::Owner, count(&|seat| *seat == Seat::Owner) >= MAX_OWNER),
             Viewer::Session(session) => {
                 let mine = Seat::Session(session.agent.clone(), session.id.clone());
                 let full = count(&|seat| *seat == mine) >= MAX_PER_SESSION
@@ -185,7 +198,7 @@ impl Events {
 
     fn admits(&self, viewer: &Viewer) -> bool {
         match viewer {
-            Viewer::Owner => true,
+            Viewer::Owner(key) => *key == self.key(),
             Viewer::Session(session) => {
                 self.sessions.live(session.id.as_str(), self.clock.now()).is_some()
             }
@@ -236,7 +249,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next event meant for this viewer; `None` once its session, or the gateway, has ended.
+    /// The next event meant for this viewer; `None` once its session, its key or the gateway has
+    /// ended.
     pub async fn next(&mut self) -> Option<Next> {
         let deadline = tokio::time::Instant::now() + self.seat.hub.quiet;
         loop {

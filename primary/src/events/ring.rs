@@ -102,7 +102,7 @@ impl Ring {
     /// The first of what `viewer` hears after `place`.
     pub(super) fn after(&self, place: Place, viewer: &Viewer) -> Found {
         let Place { at, warned } = place;
-        let lines = matches!(viewer, Viewer::Owner).then_some(&self.lines);
+        let lines = matches!(viewer, Viewer::Owner(_)).then_some(&self.lines);
         let gone = lines.map_or(self.main.gone, |lines| lines.gone.max(self.main.gone));
         // A number that was never given is from another life of this gateway.
         if at > self.last() || (at < gone && warned < gone) {

@@ -19,6 +19,9 @@ impl Clock for Hands {
     }
 }
 
+/// The owner, by the key of the start.
+const OWNER: Viewer = Viewer::Owner(KeyAge::FIRST);
+
 struct Stage {
     events: Arc<Events>,
     registry: Arc<Registry>,
@@ -102,7 +105,7 @@ async fn a_token_is_told_to_the_session_that_asked_and_to_no_one_else() {
     let mut mine = stage.listen(&Viewer::Session(asker.clone()), None);
     let mut twins = stage.listen(&twin, None);
     let mut others = stage.listen(&other, None);
-    let mut owners = stage.listen(&Viewer::Owner, None);
+    let mut owners = stage.listen(&OWNER, None);
     stage.resolve(&asker);
     stage.events.tell_owner(Event::PendingResolved {
         pending: PendingId::fresh(stage.clock.now()),
@@ -189,7 +192,7 @@ async fn a_flood_of_log_lines_takes_nothing_from_the_agents() {
     }
     let mut back = stage.listen(&viewer, Some(known));
     assert_eq!(told(&mut back).await.name, "grant_resolved");
-    let mut owner = stage.listen(&Viewer::Owner, Some(known));
+    let mut owner = stage.listen(&OWNER, Some(known));
     assert_eq!(told(&mut owner).await.name, "manifest_changed", "lines of the log are missing");
     assert_eq!(told(&mut owner).await.name, "grant_resolved");
 }
@@ -200,14 +203,29 @@ async fn a_stream_ends_with_its_session_and_all_end_with_the_gateway() {
     let (ada, bob) = (stage.session("ada"), stage.viewer("bob"));
     let mut hers = stage.listen(&Viewer::Session(ada.clone()), None);
     let mut his = stage.listen(&bob, None);
-    let mut owners = stage.listen(&Viewer::Owner, None);
+    let mut owners = stage.listen(&OWNER, None);
     stage.resolve(&ada);
     stage.sessions.end_all(&ada.agent);
     assert_eq!(hers.next().await, None, "nothing is told to a session that has ended");
     stage.events.close();
     assert_eq!(his.next().await, None);
     assert_eq!(owners.next().await, None);
-    assert_eq!(stage.listen(&Viewer::Owner, Some(0)).next().await, None);
+    assert_eq!(stage.listen(&OWNER, Some(0)).next().await, None);
+}
+
+#[tokio::test]
+async fn an_owners_stream_ends_with_its_key() {
+    let stage = stage();
+    let mut old = stage.listen(&OWNER, None);
+    let ada = stage.viewer("ada");
+    let mut hers = stage.listen(&ada, None);
+    stage.events.key_rotated();
+    stage.manifest(8);
+    assert_eq!(old.next().await, None, "nothing is told to the key before");
+    assert_eq!(stage.listen(&OWNER, None).next().await, None, "nor to one that came just then");
+    let mut new = stage.listen(&Viewer::Owner(stage.events.key()), Some(0));
+    told(&mut new).await;
+    assert_eq!(revision(&mut hers).await, 8, "no agent is touched");
 }
 
 #[tokio::test]
@@ -236,8 +254,8 @@ async fn open_streams_are_bounded_and_the_owner_keeps_a_place() {
         open.extend((0..MAX_PER_SESSION).map(|_| stage.listen(&viewer, None)));
     }
     assert!(refused(&viewer));
-    open.extend((0..MAX_OWNER).map(|_| stage.listen(&Viewer::Owner, None)));
-    assert!(refused(&Viewer::Owner));
+    open.extend((0..MAX_OWNER).map(|_| stage.listen(&OWNER, None)));
+    assert!(refused(&OWNER));
 }
 
 #[test]

@@ -39,10 +39,10 @@ pub async fn for_agent(
 /// Tells the owner everything.
 pub async fn for_owner(
     State(services): State<Services>,
-    _: Owner,
+    owner: Owner,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    tell(&services, Viewer::Owner, &headers)
+    tell(&services, Viewer::Owner(owner.key()), &headers)
 }
 
 fn tell(services: &Services, viewer: Viewer, headers: &HeaderMap) -> Result<Response, Failure> {

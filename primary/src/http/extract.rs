@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::Services;
 use super::error::Failure;
 use super::limits::{Asker, Limits, Peer};
+use crate::events::KeyAge;
 use crate::limits::Door;
 use crate::trust::sessions::Session;
 
@@ -165,15 +166,24 @@ pub fn is_owner(services: &Services, headers: &HeaderMap) -> bool {
     shown.is_some_and(|key| is_key(services, key))
 }
 
-/// Proof that the request carried the owner's key.
-pub struct Owner(());
+/// Proof that the request carried the owner's key, and which one was in force then.
+pub struct Owner(KeyAge);
+
+impl Owner {
+    /// Which of the owner's keys it was.
+    pub fn key(&self) -> KeyAge {
+        self.0
+    }
+}
 
 impl FromRequestParts<Services> for Owner {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Self, Failure> {
+        // Before the look at the key: one that is rotated meanwhile is the one before.
+        let key = services.core.events.key();
         if is_owner(services, &parts.headers) {
-            return Ok(Self(()));
+            return Ok(Self(key));
         }
         let message = "this route is the owner's; send X-Plexus-Connection-Key";
         let refusal = Failure::new(Denial::new(Code::SessionExpired, message));

@@ -89,7 +89,7 @@ impl Services {
 }
 
 impl Inner {
-    /// Makes a new owner's key: recorded, kept, then in force. Sessions that the old one opened end.
+    /// Makes a new owner's key: recorded, kept, then in force. Sessions and streams that the old one opened end.
     ///
     /// # Errors
     /// When it could not be recorded or kept; the old one stays in force then.
@@ -108,6 +108,7 @@ impl Inner {
         }
         self.connection_key.store(Arc::new(key.clone()));
         self.trust.sessions().end_owners();
+        self.core.events.key_rotated();
         Ok(key)
     }
 }

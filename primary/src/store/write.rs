@@ -38,6 +38,8 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// The mark that something was revoked, and no more.
+    PutTombstone(AgentId, CapabilityId, Timestamp),
     /// The mark of a revoke is lifted: the owner said yes again.
     LiftTombstone(AgentId, CapabilityId),
     /// A bundle as it is now.
@@ -123,6 +125,7 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         }
         Change::PutGrant(grant) => put_grant(db, grant),
         Change::RevokeGrants { agent, capability, at } => revoke(db, agent, capability, *at),
+        Change::PutTombstone(agent, capability, at) => put_tombstone(db, agent, capability, *at),
         Change::LiftTombstone(agent, capability) => run(
             db,
             "DELETE FROM tombstone WHERE agent = ?1 AND capability = ?2",
@@ -145,11 +148,7 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
             run(db, "DELETE FROM extension WHERE source = ?1", [source.as_str()])
         }
         Change::PutTicket(row) => put_ticket(db, row),
-        Change::PruneTickets { workload, before } => run(
-            db,
-            "DELETE FROM ticket WHERE expires_at <= ?2 OR (workload = ?1 AND consumed_at IS NULL)",
-            params![workload.as_str(), before.as_millis()],
-        ),
+        Change::PruneTickets { workload, before } => prune_tickets(db, workload, *before),
         Change::PutWorkload(row) => put_workload(db, row),
         Change::PutCursor { workload, cursor: CursorRow { origin, log_seq } } => run(
             db,
@@ -310,8 +309,17 @@ fn revoke(
 ) -> rusqlite::Result<()> {
     let pair = [agent.as_str(), capability.as_str()];
     run(db, "DELETE FROM grant_ WHERE agent = ?1 AND capability = ?2", pair)?;
+    put_tombstone(db, agent, capability, at)
+}
+
+fn put_tombstone(
+    db: &Transaction<'_>,
+    agent: &AgentId,
+    capability: &CapabilityId,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO tombstone VALUES (?1, ?2, ?3)";
-    run(db, sql, params![pair[0], pair[1], at.as_millis()])
+    run(db, sql, params![agent.as_str(), capability.as_str(), at.as_millis()])
 }
 
 fn put_bundle(db: &Transaction<'_>, row: &BundleRow) -> rusqlite::Result<()> {
@@ -350,6 +358,16 @@ fn put_ticket(db: &Transaction<'_>, row: &TicketRow) -> rusqlite::Result<()> {
             word(&row.expose),
         ],
     )
+}
+
+fn prune_tickets(
+    db: &Transaction<'_>,
+    workload: &WorkloadName,
+    before: Timestamp,
+) -> rusqlite::Result<()> {
+    let sql =
+        "DELETE FROM ticket WHERE expires_at <= ?2 OR (workload = ?1 AND consumed_at IS NULL)";
+    run(db, sql, params![workload.as_str(), before.as_millis()])
 }
 
 fn put_catalog(

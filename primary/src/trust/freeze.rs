@@ -7,6 +7,7 @@ use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use serde_json::json;
 
 use super::{ChangeError, Trust};
+use crate::events::Decision;
 use crate::store::Change;
 use crate::store::rows::{PendingRow, PendingState};
 
@@ -48,7 +49,7 @@ impl Trust {
         };
         let denied = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
         let mut changes = vec![Change::SetFrozen(true)];
-        changes.extend(open.into_iter().map(denied));
+        changes.extend(open.iter().cloned().map(denied));
         let record = Record::new(EventType::SettingsChange).outcome(RecordOutcome::Ok);
         let record = record.detail(&json!({"frozen": true, "ended": frozen}));
         if let Err(error) = self.change(record, changes.clone()).await {
@@ -58,6 +59,7 @@ impl Trust {
             changes.into_iter().for_each(|change| ledger.apply(change));
             return Err(error);
         }
+        open.iter().for_each(|row| self.tell_resolved(row, Decision::Denied, None));
         Ok(frozen)
     }
 

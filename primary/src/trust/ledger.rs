@@ -54,6 +54,9 @@ impl Ledger {
                 self.grants.remove(&pair);
                 self.tombstones.insert(pair);
             }
+            Change::PutTombstone(agent, capability, _) => {
+                self.tombstones.insert((agent, capability));
+            }
             Change::LiftTombstone(agent, capability) => {
                 self.tombstones.remove(&(agent, capability));
             }

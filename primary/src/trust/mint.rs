@@ -11,7 +11,7 @@ use plexus_shared::model::scope::{ScopedToken, TokenScope, Transitive};
 use plexus_shared::model::trust::{Grant, TrustWindow};
 
 use super::ledger::Granted;
-use super::sessions::Session;
+use super::sessions::{Listing, Session};
 use super::{ChangeError, Trust};
 
 impl Trust {
@@ -62,7 +62,16 @@ impl Trust {
             let definition = catalog.get(grant.capability.as_str())?.target.digest;
             Some((grant.capability.clone(), Binding { definition, input }))
         });
-        if !self.sessions.list(&session.id, jti.clone(), expires_at, scopes.clone(), single) {
+        let bundled =
+            grants().filter_map(|grant| Some((grant.bundle.clone()?, grant.capability.clone())));
+        let listing = Listing {
+            jti: jti.clone(),
+            expires_at,
+            scopes: scopes.clone(),
+            single: single.collect(),
+            bundled: bundled.collect(),
+        };
+        if !self.sessions.list(&session.id, listing) {
             return Err(Denial::new(
                 Code::SessionExpired,
                 "the session has ended; handshake again",

@@ -4,10 +4,12 @@
 //! the tokens are struck off before the answer is written. Striking off what is not there changes
 //! nothing, so a revoke can be said twice.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use plexus_shared::admit::token::VerifiedToken;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
+use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::members::Whole;
 use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, TokenId};
 use plexus_shared::model::constraint::Constraint;
@@ -18,6 +20,7 @@ use serde_json::json;
 
 use super::ledger::Granted;
 use super::{ChangeError, Trust};
+use crate::events::Decision;
 use crate::store::Change;
 use crate::store::rows::{AgentRow, PendingRow, PendingState};
 
@@ -42,8 +45,19 @@ pub struct Revoked {
     pub jtis: Vec<TokenId>,
     /// How many grants are gone.
     pub grants: usize,
-    /// The record of it.
-    pub audit_id: EventId,
+    /// The record of it; none where there was nothing to take back, and nobody asks for a record.
+    pub audit_id: Option<EventId>,
+}
+
+/// What a revoke is about to take.
+struct Taking {
+    record: Record,
+    changes: Vec<Change>,
+    gone: Vec<Grant>,
+    /// What waits, and is denied with it.
+    moot: Vec<PendingRow>,
+    /// Whose tokens on what are struck off.
+    pairs: HashSet<(AgentId, CapabilityId)>,
 }
 
 /// What revoking an agent did.
@@ -72,47 +86,107 @@ impl Trust {
         reason: Option<&str>,
     ) -> Result<Revoked, ChangeError> {
         let _gate = self.gate.lock().await;
-        let (record, changes, gone) = match selector {
+        self.take(selector, reason).await
+    }
+
+    /// Takes back the very token that is presented. One that is struck off already is given back
+    /// without a record: whoever holds it can say so for ever.
+    ///
+    /// # Errors
+    /// When it could not be recorded; then it was not taken back.
+    pub async fn give_back(
+        &self,
+        token: &VerifiedToken,
+        reason: Option<&str>,
+    ) -> Result<Revoked, ChangeError> {
+        let _gate = self.gate.lock().await;
+        if !self.sessions.listed(token.jti()) {
+            return Ok(Revoked { jtis: Vec::new(), grants: 0, audit_id: None });
+        }
+        self.take(&Selector::Token(token.jti().clone()), reason).await
+    }
+
+    /// Takes back what `selector` names; the caller holds the gate.
+    async fn take(
+        &self,
+        selector: &Selector,
+        reason: Option<&str>,
+    ) -> Result<Revoked, ChangeError> {
+        let Taking { record, changes, gone, moot, pairs } = self.taking(selector);
+        let removed: Vec<_> = gone.iter().map(super::agents::tell).collect();
+        let detail = json!({"reason": reason, "selector": tell(selector), "removed": removed});
+        let record = record.outcome(RecordOutcome::Ok).detail(&detail);
+        let audit_id = Some(self.change(record, changes).await?);
+        for row in &moot {
+            self.tell_resolved(row, Decision::Denied, None);
+        }
+        let mut struck: Vec<_> = match selector {
+            Selector::Token(jti) => self.sessions.strike_one(jti).into_iter().collect(),
+            Selector::Scope(..) | Selector::Bundle(_) => Vec::new(),
+        };
+        for (agent, capability) in &pairs {
+            struck.extend(self.sessions.strike_of(agent, |id| id == capability));
+        }
+        let jtis = self.tell_struck(struck, "revoked");
+        Ok(Revoked { jtis, grants: gone.len(), audit_id })
+    }
+
+    fn taking(&self, selector: &Selector) -> Taking {
+        let at = self.now();
+        match selector {
             Selector::Token(jti) => {
                 let record = Record::new(EventType::TokenRevoke).jti(jti);
                 let record = match self.sessions.holder(jti) {
                     Some(holder) => record.agent(&holder.agent).session(&holder.id),
                     None => record,
                 };
-                (record, Vec::new(), Vec::new())
+                let (changes, gone, moot) = (Vec::new(), Vec::new(), Vec::new());
+                Taking { record, changes, gone, moot, pairs: HashSet::new() }
             }
             Selector::Scope(agent, capability) => {
-                let gone =
-                    self.held(|grant| (&grant.agent, &grant.capability) == (agent, capability));
-                let (agent_id, id) = (agent.clone(), capability.clone());
-                let at = self.now();
-                let revoke = Change::RevokeGrants { agent: agent_id, capability: id, at };
+                let pair = (agent.clone(), capability.clone());
+                let (agent_id, id) = pair.clone();
                 let record = Record::new(EventType::GrantRevoke).agent(agent);
-                (record.capability(capability.as_str()), vec![revoke], gone)
+                Taking {
+                    record: record.capability(capability.as_str()),
+                    changes: vec![Change::RevokeGrants { agent: agent_id, capability: id, at }],
+                    gone: self
+                        .held(|grant| (&grant.agent, &grant.capability) == (agent, capability)),
+                    moot: Vec::new(),
+                    pairs: HashSet::from([pair]),
+                }
             }
-            Selector::Bundle(id) => {
-                let gone = self.held(|grant| grant.bundle.as_ref() == Some(id));
-                (Record::new(EventType::GrantRevoke), vec![Change::DropBundle(id.clone())], gone)
-            }
+            Selector::Bundle(id) => self.taking_bundle(id, at),
+        }
+    }
+
+    /// All that a bundle gave: its grants, the single uses that are still about, and what waits to be
+    /// given with it. What it gave is not given again unasked.
+    fn taking_bundle(&self, id: &BundleId, at: Timestamp) -> Taking {
+        let gone = self.held(|grant| grant.bundle.as_ref() == Some(id));
+        let mut pairs: HashSet<_> =
+            gone.iter().map(|grant| (grant.agent.clone(), grant.capability.clone())).collect();
+        let mut record = Record::new(EventType::GrantRevoke);
+        let mut moot = Vec::new();
+        if let Some(bundle) = self.ledger().bundle(id) {
+            let agent = &bundle.agent;
+            let live = self.sessions.bundled(agent, id).into_iter();
+            pairs.extend(live.map(|capability| (agent.clone(), capability)));
+            let of_it = |row: &PendingRow| {
+                let asked = row.grants().and_then(|asked| asked.bundle.as_ref());
+                row.agent == *agent && asked.is_some_and(|asked| asked.name == bundle.name)
+            };
+            moot = self.ledger().open(at).into_iter().filter(of_it).collect();
+            record = record.agent(agent);
+        }
+        let mut changes = vec![Change::DropBundle(id.clone())];
+        let mark = |(agent, id): &(AgentId, CapabilityId)| {
+            Change::PutTombstone(agent.clone(), id.clone(), at)
         };
-        let removed: Vec<_> = gone.iter().map(super::agents::tell).collect();
-        let detail = json!({"reason": reason, "selector": tell(selector), "removed": removed});
-        let record = record.outcome(RecordOutcome::Ok).detail(&detail);
-        let audit_id = self.change(record, changes).await?;
-        let struck = match selector {
-            Selector::Token(jti) => self.sessions.strike_one(jti).into_iter().collect(),
-            Selector::Scope(agent, capability) => {
-                self.sessions.strike_of(agent, |id| id == capability)
-            }
-            Selector::Bundle(_) => {
-                let strike = |grant: &Grant| {
-                    self.sessions.strike_of(&grant.agent, |id| *id == grant.capability)
-                };
-                gone.iter().flat_map(strike).collect()
-            }
-        };
-        let jtis = self.tell_struck(struck, "revoked");
-        Ok(Revoked { jtis, grants: gone.len(), audit_id })
+        changes.extend(pairs.iter().map(mark));
+        let deny = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
+        changes.extend(moot.iter().cloned().map(deny));
+        Taking { record, changes, gone, moot, pairs }
     }
 
     fn held(&self, which: impl Fn(&Grant) -> bool) -> Vec<Grant> {
@@ -151,7 +225,7 @@ impl Trust {
         };
         let mut changes: Vec<_> = gone.iter().map(revoke).collect();
         let deny = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));
-        changes.extend(open.into_iter().map(deny));
+        changes.extend(open.iter().cloned().map(deny));
         changes.extend(row.map(|row| match delete {
             true => Change::DropAgent(agent.clone()),
             false => {
@@ -165,6 +239,7 @@ impl Trust {
             .outcome(RecordOutcome::Ok)
             .detail(&json!({"reason": reason, "removed": removed, "deleted": delete}));
         let audit_id = self.change(record, changes).await?;
+        open.iter().for_each(|row| self.tell_resolved(row, Decision::Denied, None));
         let jtis = self.tell_struck(self.sessions.strike_of(agent, |_| true), "agent revoked");
         let sessions = self.sessions.end_all(agent);
         self.replays.let_go(|whose, _| whose == agent);

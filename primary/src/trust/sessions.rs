@@ -4,14 +4,14 @@
 //! A token is believed only while it is *listed* here; a revoked one is struck off. So there is no
 //! revocation list to lose.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use plexus_shared::admit::token::VerifiedToken;
 use plexus_shared::admit::{Binding, Liveness};
 use plexus_shared::clock::Timestamp;
-use plexus_shared::ids::{AgentId, CapabilityId, PendingId, SessionId, TokenId};
+use plexus_shared::ids::{AgentId, BundleId, CapabilityId, PendingId, SessionId, TokenId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::scope::{ScopedToken, TokenScope};
 
@@ -63,6 +63,22 @@ struct LiveToken {
     expires_at: Timestamp,
     scopes: Vec<TokenScope>,
     single: HashMap<CapabilityId, Single>,
+    bundled: Vec<(BundleId, CapabilityId)>,
+}
+
+/// A minted token, as it is listed.
+#[derive(Debug)]
+pub struct Listing {
+    /// Its id.
+    pub jti: TokenId,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// What it may do.
+    pub scopes: Vec<TokenScope>,
+    /// Those ids of them that can be used once.
+    pub single: Vec<(CapabilityId, Binding)>,
+    /// Those of them that came with a bundle.
+    pub bundled: Vec<(BundleId, CapabilityId)>,
 }
 
 impl LiveToken {
@@ -220,16 +236,10 @@ impl Sessions {
         (inner.stays.len(), inner.tokens.len())
     }
 
-    /// Lists a minted token; the ids in `single` can be used once. False when its session has ended:
-    /// the token then is dead before it was seen.
-    pub fn list(
-        &self,
-        session: &SessionId,
-        jti: TokenId,
-        expires_at: Timestamp,
-        scopes: Vec<TokenScope>,
-        single: impl IntoIterator<Item = (CapabilityId, Binding)>,
-    ) -> bool {
+    /// Lists a minted token. False when its session has ended: the token then is dead before it was
+    /// seen.
+    pub fn list(&self, session: &SessionId, token: Listing) -> bool {
+        let Listing { jti, expires_at, scopes, single, bundled } = token;
         let mut inner = self.write();
         let Some(stay) = inner.stays.get_mut(session) else { return false };
         stay.tokens.push_back(jti.clone());
@@ -240,10 +250,18 @@ impl Sessions {
         }
         let unused = |(id, binding)| (id, Single { used: AtomicBool::new(false), binding });
         let single = single.into_iter().map(unused).collect();
-        inner
-            .tokens
-            .insert(jti, LiveToken { session: session.clone(), expires_at, scopes, single });
+        let session = session.clone();
+        inner.tokens.insert(jti, LiveToken { session, expires_at, scopes, single, bundled });
         true
+    }
+
+    /// What live tokens of `agent` can do by the word of `bundle`.
+    pub(super) fn bundled(&self, agent: &AgentId, bundle: &BundleId) -> HashSet<CapabilityId> {
+        let inner = self.read();
+        let mine = inner.by_agent.get(agent).into_iter().flatten();
+        let tokens = mine.filter_map(|id| inner.stays.get(id)).flat_map(|stay| &stay.tokens);
+        let bundled = tokens.filter_map(|jti| inner.tokens.get(jti)).flat_map(|t| &t.bundled);
+        bundled.filter(|(of, _)| of == bundle).map(|(_, id)| id.clone()).collect()
     }
 }
 
@@ -354,6 +372,11 @@ mod tests {
         keys.verify(&keys.sign(&claims).unwrap()).unwrap()
     }
 
+    fn listing(jti: &TokenId, expires_at: Timestamp) -> Listing {
+        let (jti, scopes, single, bundled) = (jti.clone(), Vec::new(), Vec::new(), Vec::new());
+        Listing { jti, expires_at, scopes, single, bundled }
+    }
+
     #[test]
     fn one_of_many_calls_gets_the_single_use() {
         let now = Timestamp::from_millis(1_000);
@@ -362,7 +385,9 @@ mod tests {
         let jti = TokenId::fresh(now);
         let id: CapabilityId = "a.b.c".parse().unwrap();
         let bound = Binding { definition: [0; 32], input: None };
-        sessions.list(&session.id, jti.clone(), session.expires_at, Vec::new(), [(id, bound)]);
+        let single = vec![(id, bound)];
+        let listing = Listing { single, ..listing(&jti, session.expires_at) };
+        sessions.list(&session.id, listing);
         let token = token(&session, &jti, now);
         let won = std::thread::scope(|scope| {
             let calls: Vec<_> =
@@ -379,7 +404,7 @@ mod tests {
         let sessions = Sessions::default();
         let session = opened(&sessions, "ada", now);
         let jti = TokenId::fresh(now);
-        sessions.list(&session.id, jti.clone(), now.plus(Duration::from_secs(900)), Vec::new(), []);
+        sessions.list(&session.id, listing(&jti, now.plus(Duration::from_secs(900))));
         let token = token(&session, &jti, now);
         assert!(sessions.check(&token, now).is_ok());
         let later = now.plus(Duration::from_secs(61));

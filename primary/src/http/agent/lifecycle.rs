@@ -3,7 +3,8 @@
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
-use plexus_shared::ids::{AgentId, BundleId, CapabilityId, TokenId};
+use plexus_shared::admit::token::VerifiedToken;
+use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, TokenId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::entry::SkillBody;
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::http::error::Failure;
 use crate::http::extract::{KEY_HEADER, bearer, is_owner};
-use crate::http::limits::Peer;
+use crate::http::limits::{Asker, Peer};
 use crate::http::{Services, extract};
 use crate::limits::Door;
 use crate::store::rows::{BundleRow, ContextRef};
@@ -37,6 +38,7 @@ pub async fn refresh(
         let message = "present the token to be refreshed as Authorization: Bearer";
         return Err(Denial::new(Code::TokenRevoked, message).into());
     };
+    counted(&services, &token)?;
     let fresh = services.trust.refresh(&token, &request.session_id, &request.jti).await?;
     Ok(Json(json!(fresh)))
 }
@@ -83,24 +85,39 @@ pub async fn revoke(
     extract::Json(request): extract::Json<RevokeRequest>,
 ) -> Result<Json<Value>, Failure> {
     let (selector, reason) = request.selector()?;
-    let own = bearer(&headers).and_then(|bearer| services.trust.keys().verify(bearer).ok());
-    let allowed = match (&selector, own) {
-        _ if is_owner(&services, &headers) => true,
-        (Selector::Token(jti), Some(token)) => token.jti() == jti,
-        _ => false,
-    };
-    if !allowed {
-        let message = "a token may give back itself alone; anything else is the owner's to revoke";
-        let denial = Denial::new(Code::GrantRequired, message);
-        let refusal = Failure::new(denial).with_status(StatusCode::FORBIDDEN);
-        // Whoever shows a wrong key is guessing.
-        let guess = headers.contains_key(KEY_HEADER).then_some(peer.map(|Extension(peer)| peer));
-        let wait = guess.and_then(|peer| services.limits.failed(&services.core, peer, Door::Owner));
-        return Err(wait.unwrap_or(refusal));
+    let reason = reason.as_deref();
+    if is_owner(&services, &headers) {
+        let revoked = services.trust.revoke(&selector, reason).await.map_err(Denial::from)?;
+        return Ok(Json(tell(&revoked)));
     }
-    let revoked =
-        services.trust.revoke(&selector, reason.as_deref()).await.map_err(Denial::from)?;
-    Ok(Json(tell(&revoked)))
+    let own = bearer(&headers).and_then(|bearer| services.trust.keys().verify(bearer).ok());
+    if let Some(token) = &own {
+        counted(&services, token)?;
+    }
+    match (&selector, own) {
+        (Selector::Token(jti), Some(token)) if token.jti() == jti => {
+            let revoked = services.trust.give_back(&token, reason).await.map_err(Denial::from)?;
+            Ok(Json(tell(&revoked)))
+        }
+        _ => {
+            let message =
+                "a token may give back itself alone; anything else is the owner's to revoke";
+            let denial = Denial::new(Code::GrantRequired, message);
+            let refusal = Failure::new(denial).with_status(StatusCode::FORBIDDEN);
+            // Whoever shows a wrong key is guessing.
+            let guess =
+                headers.contains_key(KEY_HEADER).then_some(peer.map(|Extension(peer)| peer));
+            let wait =
+                guess.and_then(|peer| services.limits.failed(&services.core, peer, Door::Owner));
+            Err(wait.unwrap_or(refusal))
+        }
+    }
+}
+
+/// Counts a request that `token` makes; one that is dead counts apart from its agent's.
+fn counted(services: &Services, token: &VerifiedToken) -> Result<(), Failure> {
+    let live = services.trust.sessions().listed(token.jti());
+    services.limits.request(&services.core, &Asker { agent: token.agent().clone(), live })
 }
 
 /// A revoke's answer.
@@ -109,7 +126,7 @@ pub(in crate::http) fn tell(revoked: &Revoked) -> Value {
         "ok": true,
         "revokedJtis": revoked.jtis,
         "grantRemoved": revoked.grants > 0,
-        "auditId": revoked.audit_id,
+        "auditId": revoked.audit_id.as_ref().map_or("", EventId::as_str),
     })
 }
 
