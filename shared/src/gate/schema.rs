@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::cost;
 use crate::model::denial::{Code, Denial};
 use crate::model::input::Input;
-use crate::model::plain;
+use crate::model::plain::{self, MAX_VALUES};
 use crate::redact::Redactor;
 
 /// The most failing paths named in one refusal.
@@ -64,7 +64,11 @@ impl InputSchema {
         if matches!(self, Self::Any) {
             return Ok(());
         }
-        let unreadable = || refuse(id, vec![json!({"path": "", "message": "not readable JSON"})]);
+        let unreadable = || {
+            let message =
+                format!("it nests too deep, has a member twice, or more than {MAX_VALUES} values");
+            refuse(id, vec![json!({"path": "", "message": message})])
+        };
         let input = input.value().ok_or_else(unreadable)?;
         let errors: Vec<Value> = match self {
             Self::Any => return Ok(()),

@@ -6,15 +6,21 @@
 //! limit on nesting, until the stack is gone. Whatever did not come from this very process is read here
 //! instead, where a member is a member whatever its name.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+/// The most values one JSON text may have, those within others included: three bytes of text can be a
+/// value of a hundred in memory.
+pub const MAX_VALUES: usize = 1 << 18;
 
 /// Reads JSON text.
 ///
 /// # Errors
-/// When it is no JSON, nests too deep, or has an object with a member twice.
+/// When it is no JSON, nests too deep, has more than [`MAX_VALUES`] values, or an object with a member
+/// twice.
 pub fn read(text: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(text).map(|Plain(value)| value)
 }
@@ -60,13 +66,25 @@ pub struct Plain(pub Value);
 
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PlainVisitor).map(Self)
+        Within(&Cell::new(MAX_VALUES)).deserialize(deserializer).map(Self)
     }
 }
 
-struct PlainVisitor;
+/// One value of a text that may have so many more.
+#[derive(Clone, Copy)]
+struct Within<'a>(&'a Cell<usize>);
 
-impl<'de> Visitor<'de> for PlainVisitor {
+impl<'de> DeserializeSeed<'de> for Within<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.0.get().checked_sub(1);
+        self.0.set(left.ok_or_else(|| D::Error::custom("it has too many values"))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Within<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +121,7 @@ impl<'de> Visitor<'de> for PlainVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Plain(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -111,7 +129,8 @@ impl<'de> Visitor<'de> for PlainVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some((name, Plain(value))) = members.next_entry::<String, Plain>()? {
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(self)?;
             if map.insert(name, value).is_some() {
                 return Err(A::Error::custom("a member is there twice"));
             }
@@ -136,6 +155,13 @@ mod tests {
             assert_eq!(value.get(NAME).and_then(Value::as_str), Some(inner));
             assert_eq!(value.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_text_has_only_so_many_values() {
+        let list = |n| format!("[{}]", vec!["{\"a\":[]}"; n].join(","));
+        assert!(read(list(MAX_VALUES / 2 - 1).as_bytes()).is_ok());
+        assert!(read(list(MAX_VALUES / 2).as_bytes()).is_err());
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Workflow {
                 let index = done.index;
                 ran[index] = Some(done);
             }
-            if let Some(failed) = failure(&ran) {
+            if let Some(failed) = failure(&ran).or_else(|| too_much(&ran)) {
                 return Err(failed.about(id));
             }
         }
@@ -210,18 +210,32 @@ fn raw(reply: &Reply) -> Option<&RawValue> {
 }
 
 /// What ends the run, if anything does.
-fn failure(ran: &[Option<Ran>]) -> Option<Denial> {
-    let ran = || ran.iter().flatten();
-    let (id, denial) =
-        ran().find_map(|ran| Some((&ran.reply.id, ran.reply.outcome.as_ref().err()?)))?;
+fn failure(all: &[Option<Ran>]) -> Option<Denial> {
+    let mut ran = all.iter().flatten().map(|ran| &ran.reply);
+    let (id, denial) = ran.find_map(|reply| Some((&reply.id, reply.outcome.as_ref().err()?)))?;
+    let detail = json!({"steps": steps(all), "failed": id, "code": denial.code.as_str()});
+    let message = format!("the step {id} failed, and nothing after it ran: {}", denial.message);
+    Some(Denial::new(Code::TransportError, message).with_detail(detail))
+}
+
+/// Ends the run when the steps gave more than can be answered.
+fn too_much(all: &[Option<Ran>]) -> Option<Denial> {
+    let given = |ran: &Ran| raw(&ran.reply).map_or(0, |raw| raw.get().len());
+    if all.iter().flatten().map(given).sum::<usize>() <= MAX_OUTPUT {
+        return None;
+    }
+    let message = "together the steps gave more than can be answered, and nothing after them ran";
+    let detail = json!({"steps": steps(all), "reason": "output"});
+    Some(Denial::new(Code::TransportError, message).with_detail(detail))
+}
+
+/// Which steps ran, and how.
+fn steps(all: &[Option<Ran>]) -> Vec<Value> {
     let step = |ran: &Ran| {
         let Reply { id, outcome, audit_id, .. } = &ran.reply;
         json!({"id": id, "ok": outcome.is_ok(), "auditId": audit_id})
     };
-    let steps: Vec<Value> = ran().map(step).collect();
-    let detail = json!({"steps": steps, "failed": id, "code": denial.code.as_str()});
-    let message = format!("the step {id} failed, and nothing after it ran: {}", denial.message);
-    Some(Denial::new(Code::TransportError, message).with_detail(detail))
+    all.iter().flatten().map(step).collect()
 }
 
 /// What the steps gave, in order.
@@ -232,13 +246,6 @@ fn gathered(ran: &[Option<Ran>]) -> Outcome {
         id: &'a str,
         output: Option<&'a RawValue>,
         audit_id: Option<&'a crate::ids::EventId>,
-    }
-    let done = |ran: &'_ Ran| raw(&ran.reply).map_or(0, |raw| raw.get().len());
-    if ran.iter().flatten().map(done).sum::<usize>() > MAX_OUTPUT {
-        let message = "every step ran, but together they gave more than can be answered";
-        return Err(
-            Denial::new(Code::TransportError, message).with_detail(json!({"reason": "output"}))
-        );
     }
     let steps: Vec<_> = ran
         .iter()

@@ -63,8 +63,16 @@ impl World {
         main["members"] = json!([{"id": "word.first", "verbs": ["read"]},
             {"id": "word.second", "verbs": ["read"]}]);
         main["route"] = route.clone();
+        // Eight million bytes of numbers.
+        let mut much = command("much.tell", json!([]));
+        much["route"] = json!({"bin": "seq", "argv": ["1", "1200000"]});
+        let mut flood = workflow("much.run", "much.tell");
+        flood["members"] = json!([{"id": "much.tell", "verbs": ["read"]},
+            {"id": "word.first", "verbs": ["read"]}]);
+        let steps = ["much.tell", "much.tell", "word.first"].map(|id| json!({ "member": id }));
+        flood["route"] = json!({ "steps": steps });
         let manifest = json!({"manifest": "plexus-extension/0.1", "source": "say", "label": "Say",
-            "transport": "cli", "binaries": ["echo"], "capabilities": [
+            "transport": "cli", "binaries": ["echo", "seq"], "capabilities": [much, flood,
                 command("word.first", json!(["{text}"])), command("word.second", json!(["{text}"])),
                 main, workflow("deep.one", "word.first"), workflow("deep.two", "deep.one"),
                 workflow("deep.three", "deep.two"), workflow("deep.four", "deep.three"),
@@ -172,6 +180,16 @@ async fn a_failed_step_stops_the_run_and_the_answer_says_which_ran() {
         "schema_validation_failed",
         "nothing to feed it with"
     );
+}
+
+#[tokio::test]
+async fn steps_that_give_too_much_stop_the_run_and_the_answer_says_which_ran() {
+    let world = World::new(&chain(), 9);
+    let outcome = world.call("say.much.run", &json!({"text": "1"})).await;
+    let denial = outcome.map(|_| "an answer").unwrap_err();
+    let detail = denial.detail.unwrap();
+    assert_eq!(detail["reason"], "output", "{detail}");
+    assert_eq!(detail["steps"].as_array().unwrap().len(), 2, "nothing ran after them");
 }
 
 #[tokio::test]
