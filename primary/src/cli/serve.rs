@@ -41,7 +41,9 @@ async fn serve(config: &Config, format: Format) -> Result<(), StartError> {
     say_ready(&app.base_url, format);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(app.run(stopped));
-    tracing::info!(why = ?told.told().await, "stopping");
+    // Waited for here: what a log line is given is looked at only when the line is wanted.
+    let why = told.told().await;
+    tracing::info!(?why, "stopping");
     stop.send_replace(true);
     if serving.await.is_err() {
         tracing::error!("serving ended in a panic");
