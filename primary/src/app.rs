@@ -54,6 +54,8 @@ use crate::trust::sessions::Sessions;
 const REVISION_STEP: u64 = 1000;
 /// How often sources are looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// How often what has ended is let go.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a primary did not start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -247,6 +249,7 @@ impl App {
         tasks.spawn(acceptor::run(self.services.mesh.clone(), self.endpoint, tunnels_end));
         tasks.spawn(watch_sources(self.services.clone(), stop.clone()));
         tasks.spawn(keep_revision(self.services.clone(), stop.clone()));
+        tasks.spawn(keep_swept(self.services.clone(), stop.clone()));
         let core = &self.services.core;
         tasks.spawn(follow_manifest(core.clone(), stop.clone()));
         tasks.spawn(follow_log(core.clone(), stop.clone()));
@@ -377,6 +380,20 @@ async fn watch_sources(services: Services, mut stop: watch::Receiver<bool>) {
         services.sources.check().await;
         services.limits.settle(&services.core);
         services.mesh.settle_refusals();
+    }
+}
+
+/// Lets go of what has ended.
+async fn keep_swept(services: Services, mut stop: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stop.changed() => return,
+        }
+        if let Err(error) = services.trust.sweep(services.core.now()).await {
+            tracing::error!(%error, "what has ended could not be let go");
+        }
     }
 }
 

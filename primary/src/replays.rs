@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::core::Core;
-use crate::store::Change;
 use crate::store::rows::ReplayRow;
+use crate::store::{Change, StoreError};
 
 /// How long a key is remembered.
 const MEMORY: Duration = Duration::from_secs(24 * 3600);
@@ -153,9 +153,6 @@ impl Replays {
             };
         }
         if inner.full(&key.0) {
-            inner.forget(now);
-        }
-        if inner.full(&key.0) {
             let message = "too many idempotency keys are remembered; call without one";
             return Err(Box::new(Denial::new(Code::RateLimited, message)));
         }
@@ -180,6 +177,19 @@ impl Replays {
     /// of calls under way: they are told as made, and nothing of what they gave.
     pub fn let_go(&self, which: impl Fn(&AgentId, &str) -> bool) {
         self.lock().let_go(which);
+    }
+}
+
+impl Replays {
+    /// Lets go of the keys whose day is over at `now`, here and on disk.
+    ///
+    /// # Errors
+    /// When that could not be kept; a restart lets go of them then.
+    pub async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        if self.lock().forget(now) == 0 {
+            return Ok(());
+        }
+        self.core.store.commit(vec![Change::PruneReplays(now.minus(MEMORY))]).await
     }
 }
 
@@ -290,12 +300,19 @@ impl Inner {
         });
     }
 
-    /// Lets go of the keys whose day is over.
-    fn forget(&mut self, now: Timestamp) {
+    /// Lets go of the keys whose day is over; says how many.
+    fn forget(&mut self, now: Timestamp) -> usize {
         let old = self.entries.iter().filter(|(_, entry)| now.since(entry.row.at) >= MEMORY);
         let old: Vec<_> = old.map(|(key, _)| key.clone()).collect();
         old.iter().for_each(|key| self.remove(key));
         self.of.retain(|_, count| *count > 0);
+        let Self { entries, held, bytes, .. } = self;
+        held.retain(|(key, size)| {
+            let kept = entries.contains_key(key);
+            *bytes -= if kept { 0 } else { *size };
+            kept
+        });
+        old.len()
     }
 
     /// Holds an answer of `bytes`, letting the oldest ones go.

@@ -7,6 +7,7 @@
 mod attempts;
 pub mod audit_index;
 pub mod audit_query;
+mod prune;
 mod read;
 pub mod rows;
 mod schema;
@@ -20,6 +21,7 @@ use plexus_shared::failpoint::{Point, pass};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+pub use prune::Prune;
 pub use read::Kept;
 pub use write::Change;
 

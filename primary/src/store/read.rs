@@ -24,8 +24,8 @@ use super::rows::{
 pub struct Kept {
     /// Agents.
     pub agents: Vec<AgentRow>,
-    /// Codes that were redeemed.
-    pub spent_codes: Vec<CredentialHash>,
+    /// Codes that were redeemed, and when.
+    pub spent_codes: Vec<(CredentialHash, Timestamp)>,
     /// Grants.
     pub grants: Vec<Grant>,
     /// What was revoked and not allowed again.
@@ -60,8 +60,8 @@ impl Kept {
     pub(super) fn read(db: &Connection) -> Result<Self, StoreError> {
         Ok(Self {
             agents: all(db, "SELECT * FROM agent", agent)?,
-            spent_codes: all(db, "SELECT hash FROM spent_code", |row| {
-                Ok(CredentialHash::from_bytes(row.get(0)?))
+            spent_codes: all(db, "SELECT hash, spent_at FROM spent_code", |row| {
+                Ok((CredentialHash::from_bytes(row.get(0)?), time(row, 1)?))
             })?,
             grants: all(db, "SELECT * FROM grant_", grant)?,
             tombstones: all(db, "SELECT agent, capability FROM tombstone", |row| {

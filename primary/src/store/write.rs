@@ -13,6 +13,7 @@ use rusqlite::{Connection, Transaction, params};
 use serde::Serialize;
 
 use super::StoreError;
+use super::prune::{self, Prune};
 use super::rows::{
     AgentRow, BundleRow, CursorRow, ExtensionRow, Matter, PendingRow, ReplayRow, SourceRow,
     TicketRow, WorkloadRow,
@@ -50,12 +51,14 @@ pub enum Change {
     PutReplay(ReplayRow),
     /// A keyed call no more, by agent, capability and key: it was not made.
     DropReplay((AgentId, String, String)),
-    /// Keyed calls from before a moment, no more.
+    /// Keyed calls up to a moment, no more.
     PruneReplays(Timestamp),
     /// Every grant on ids that begin so, or that reaches one through a workflow, no more.
     DropGrants(String),
     /// A pending item as it is now.
     PutPending(PendingRow),
+    /// What has ended, no more.
+    Prune(Prune),
     /// The exposure rules, all of them.
     SetRules(Vec<ExposureRule>),
     /// A source as it is now.
@@ -136,10 +139,11 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::PutReplay(row) => put_replay(db, row),
         Change::DropReplay(key) => drop_replay(db, key),
         Change::PruneReplays(before) => {
-            run(db, "DELETE FROM replay WHERE at < ?1", [before.as_millis()])
+            run(db, "DELETE FROM replay WHERE at <= ?1", [before.as_millis()])
         }
         Change::DropGrants(prefix) => drop_grants(db, prefix),
         Change::PutPending(row) => put_pending(db, row),
+        Change::Prune(which) => prune::prune(db, which),
         Change::SetRules(rules) => set_rules(db, rules),
         Change::PutSource(row) => put_source(db, row),
         Change::DropSource(id) => run(db, "DELETE FROM source WHERE id = ?1", [id.as_str()]),
@@ -171,7 +175,11 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
     }
 }
 
-fn run(db: &Transaction<'_>, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
+pub(super) fn run(
+    db: &Transaction<'_>,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> rusqlite::Result<()> {
     db.prepare_cached(sql)?.execute(params).map(|_| ())
 }
 

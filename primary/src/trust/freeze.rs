@@ -1,6 +1,5 @@
 //! The owner's emergency stop.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
@@ -55,8 +54,7 @@ impl Trust {
         if let Err(error) = self.change(record, changes.clone()).await {
             // An emergency stop that the log can't hold is still one: it is kept, if it can be.
             self.core.store.commit(changes.clone()).await?;
-            let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
-            changes.into_iter().for_each(|change| ledger.apply(change));
+            self.show(changes);
             return Err(error);
         }
         open.iter().for_each(|row| self.tell_resolved(row, Decision::Denied, None));

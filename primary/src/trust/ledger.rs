@@ -11,7 +11,7 @@ use plexus_shared::model::verb::{Verb, VerbSet};
 use plexus_shared::secret::CredentialHash;
 
 use crate::store::rows::{AgentRow, BundleRow, PendingRow, PendingState};
-use crate::store::{Change, Kept};
+use crate::store::{Change, Kept, Prune};
 
 /// Agents, grants and pending items, indexed for the questions that are asked of them.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Ledger {
     agents: HashMap<AgentId, AgentRow>,
     by_code: HashMap<CredentialHash, AgentId>,
     by_pat: HashMap<CredentialHash, AgentId>,
-    spent: HashSet<CredentialHash>,
+    spent: HashMap<CredentialHash, Timestamp>,
     grants: HashMap<(AgentId, CapabilityId), Vec<Grant>>,
     pending: HashMap<PendingId, PendingRow>,
     tombstones: HashSet<(AgentId, CapabilityId)>,
@@ -44,9 +44,10 @@ impl Ledger {
         match change {
             Change::PutAgent(row) => self.put_agent(row),
             Change::DropAgent(id) => self.drop_agent(&id),
-            Change::SpendCode(hash, _) => {
-                self.spent.insert(hash);
+            Change::SpendCode(hash, at) => {
+                self.spent.insert(hash, at);
             }
+            Change::Prune(which) => self.prune(&which),
             Change::PutGrant(grant) => self.put_grant(grant),
             Change::DropGrants(prefix) => self.keep_grants(|grant| !grant.reaches(&prefix)),
             Change::RevokeGrants { agent, capability, .. } => {
@@ -116,6 +117,19 @@ impl Ledger {
         held.push(grant);
     }
 
+    fn prune(&mut self, which: &Prune) {
+        self.keep_grants(|grant| grant.expires_at > which.grants);
+        self.pending.retain(|_, row| !over(row, which));
+        self.spent.retain(|_, at| *at > which.settled);
+    }
+
+    /// Whether there is anything that `which` lets go.
+    pub(super) fn has_ended(&self, which: &Prune) -> bool {
+        self.grants.values().flatten().any(|grant| grant.expires_at <= which.grants)
+            || self.pending.values().any(|row| over(row, which))
+            || self.spent.values().any(|at| *at <= which.settled)
+    }
+
     fn keep_grants(&mut self, keep: impl Fn(&Grant) -> bool) {
         self.grants.values_mut().for_each(|held| held.retain(&keep));
         self.grants.retain(|_, held| !held.is_empty());
@@ -145,7 +159,7 @@ impl Ledger {
 
     /// Whether a code with this hash was redeemed before.
     pub fn spent(&self, hash: &CredentialHash) -> bool {
-        self.spent.contains(hash)
+        self.spent.contains_key(hash)
     }
 
     /// What `agent` holds on `capability` that covers `verbs` and whose constraint `fits`, standing and
@@ -220,14 +234,20 @@ impl Ledger {
         open
     }
 
-    /// What nobody answered in time.
-    pub fn expired(&self, now: Timestamp) -> Vec<PendingRow> {
-        self.in_state(PendingState::Expired, now).collect()
+    /// What nobody answered in time, and is not settled yet.
+    pub(super) fn expired(&self, now: Timestamp) -> Vec<PendingRow> {
+        let waits = |row: &&PendingRow| row.state == PendingState::Pending && row.expires_at <= now;
+        self.pending.values().filter(waits).cloned().collect()
     }
 
     fn in_state(&self, state: PendingState, now: Timestamp) -> impl Iterator<Item = PendingRow> {
         self.pending.values().map(move |row| aged(row, now)).filter(move |row| row.state == state)
     }
+}
+
+/// Whether `row` is settled, and would not wait any more.
+fn over(row: &PendingRow, which: &Prune) -> bool {
+    row.state != PendingState::Pending && row.expires_at <= which.settled
 }
 
 fn aged(row: &PendingRow, now: Timestamp) -> PendingRow {

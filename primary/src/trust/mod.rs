@@ -20,6 +20,7 @@ mod preview;
 mod registering;
 mod revoke;
 pub mod sessions;
+mod sweep;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -160,9 +161,7 @@ impl Trust {
         let (forgetting, moot) = self.forgetting(prefix);
         let changes: Vec<_> = changes.into_iter().chain(forgetting).collect();
         self.core.store.commit(changes.clone()).await?;
-        let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
-        changes.into_iter().for_each(|change| ledger.apply(change));
-        drop(ledger);
+        self.show(changes);
         self.tell_forgotten(prefix, &moot);
         Ok(())
     }
@@ -247,10 +246,13 @@ impl Trust {
             self.core.audit.append(failed.outcome(outcome).detail(&detail))?;
             return Err(error.into());
         }
-        let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
-        for change in changes {
-            ledger.apply(change);
-        }
+        self.show(changes);
         Ok(event)
+    }
+
+    /// Shows what was committed.
+    fn show(&self, changes: Vec<Change>) {
+        let mut ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+        changes.into_iter().for_each(|change| ledger.apply(change));
     }
 }

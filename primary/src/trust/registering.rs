@@ -46,26 +46,14 @@ impl Trust {
             Item::New(row) => row,
         };
         let told = told.agent(&row.agent).session(&row.session);
-        let mut changes = self.forgotten();
-        changes.push(Change::PutPending(row.clone()));
-        self.change(told.detail(&json!({ "pendingId": row.id })), changes).await?;
+        let put = vec![Change::PutPending(row.clone())];
+        self.change(told.detail(&json!({ "pendingId": row.id })), put).await?;
         self.tell_asked(&row);
         Ok(row)
     }
 
     fn enrolled(&self, agent: &AgentId) -> bool {
         self.ledger().agent(agent).is_some_and(|row| row.revoked_at.is_none())
-    }
-
-    /// Drops what items that nobody answered in time were shown with.
-    fn forgotten(&self) -> Vec<Change> {
-        let expired = self.ledger().expired(self.now());
-        let shown = |row: &PendingRow| match &row.matter {
-            Matter::Register(asked) => asked.shown.is_some(),
-            Matter::Grant(_) => false,
-        };
-        let expired = expired.into_iter().filter(shown);
-        expired.map(|row| Change::PutPending(row.settled(PendingState::Expired))).collect()
     }
 
     /// Takes the owner's yes to the extension that `id` asks for, which `row` is: recorded, kept, and
