@@ -173,7 +173,7 @@ impl Admitted {
     /// Refuses the call after all, and records it.
     pub fn refuse(self, denial: Denial) -> Reply {
         let id = self.admission.call().id.clone();
-        refuse(id, denial, self.bracket)
+        refuse(id.clone(), denial.about(id), self.bracket)
     }
 }
 

@@ -195,6 +195,7 @@ async fn a_keyed_call_is_made_once_whoever_repeats_it_and_whenever() {
     assert_eq!(std::fs::read_to_string(stage.path("notes/log.txt")).unwrap(), "x");
     let (status, other) = ada.call(&token, &append("k1", "y")).await;
     assert_eq!((status, &other["error"]["code"]), (422, &json!("schema_validation_failed")));
+    assert_eq!(other["error"]["capabilityId"], other["id"]);
     assert_eq!(ada.call(&token, &append("k2", "z")).await.0, 200);
     primary.running.kill().await;
     let primary = stage.primary().await;
