@@ -289,19 +289,18 @@ impl Extensions {
         let source = &row.source;
         let reach = self.reach(source).unwrap_or_default();
         self.record(told.clone(), row, "remove", &reach)?;
-        // Before its grants: nothing of it can be granted any more.
-        self.core.registry.remove(&group_name(source));
         let prefix = format!("{}.", source.slug());
-        let forgotten =
-            self.trust.forget(&prefix, vec![Change::DropExtension(source.clone())]).await;
-        if let Err(error) = forgotten {
-            self.run(row.clone(), self.open(&row.manifest).ok());
+        let drop = vec![Change::DropExtension(source.clone())];
+        let hide = || {
+            self.core.registry.remove(&group_name(source));
+            self.list().retain(|running| running.row.source != *source);
+        };
+        if let Err(error) = self.trust.forget(&prefix, drop, hide).await {
             let failed = json!({"source": source, "action": "remove", "phase": "failed"});
             let failed = told.outcome(RecordOutcome::Error).detail(&failed);
             let _ = self.core.audit.append(failed);
             return Err(error.into());
         }
-        self.list().retain(|running| running.row.source != *source);
         Ok(())
     }
 

@@ -239,8 +239,10 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inner = self.replays.lock();
+        // Its own place, and not that of whoever came after it.
         if let Some(entry) = inner.entries.get_mut(&self.key)
-            && matches!(entry.stage, Stage::Running(_))
+            && let Stage::Running(running) = &entry.stage
+            && running.same_channel(&self.over.subscribe())
         {
             entry.stage = Stage::Told;
         }

@@ -179,13 +179,6 @@ impl Sources {
         refused
     }
 
-    /// Shows what a source offers that could not be changed.
-    fn show_again(&self, id: &SourceId) {
-        self.list().iter().filter(|running| running.row.id == *id).for_each(|running| {
-            self.show(running);
-        });
-    }
-
     /// Shows what a source offers.
     fn show(&self, running: &Running) -> Vec<Refused> {
         let Running { row, health, workspace } = running;
@@ -234,15 +227,16 @@ impl Sources {
         let _gate = self.gate.lock().await;
         let row = self.row(id)?;
         let record = self.record(EventType::SourceChange, &row, "remove")?;
-        // Before its grants: nothing of it can be granted any more.
-        self.core.registry.remove(&source_group(id));
         let prefix = format!("{}.", id.slug());
-        if let Err(error) = trust.forget(&prefix, vec![Change::DropSource(id.clone())]).await {
-            self.show_again(id);
+        let hide = || {
+            self.core.registry.remove(&source_group(id));
+            self.list().retain(|running| running.row.id != *id);
+        };
+        let drop = vec![Change::DropSource(id.clone())];
+        if let Err(error) = trust.forget(&prefix, drop, hide).await {
             self.core.note_failure(record);
             return Err(error.into());
         }
-        self.list().retain(|running| running.row.id != *id);
         Ok(())
     }
 

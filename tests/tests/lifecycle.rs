@@ -291,6 +291,56 @@ async fn the_owners_session_may_wait_for_an_answer_under_any_name_or_none() {
 }
 
 #[tokio::test]
+async fn an_agents_revoke_ends_the_owners_sessions_under_its_name() {
+    let (_stage, primary) = Stage::shared().await;
+    let hello = json!({"connectionKey": primary.key, "client": {"agentId": "not-connected"}});
+    let (_, greeted) = primary.tell(Method::POST, "/link/handshake", &[], &hello).await;
+    let session = greeted["sessionId"].as_str().unwrap().to_owned();
+    let asker = Agent { session, pat: String::new(), url: primary.url.clone() };
+    assert_eq!(asker.get("/manifest").await.0, 200);
+    let revoked = primary.post("agents/revoke", &json!({"agentId": "not-connected"})).await;
+    assert_eq!(revoked["sessionsInvalidated"], 1, "{revoked}");
+    assert_eq!(asker.get("/manifest").await.0, 401);
+    let again = primary.try_post("agents/revoke", &json!({"agentId": "not-connected"})).await;
+    assert_eq!(again.status, 404, "nothing goes by that name any more");
+}
+
+#[tokio::test]
+async fn what_an_agent_may_keep_without_the_owner_is_bounded() {
+    let (_stage, primary, ada) = Stage::with_ada().await;
+    let limits = json!({"rateLimits": {"requestsPerSecond": 10_000, "burst": 10_000}});
+    primary.owner(Method::PUT, "settings", Some(&limits)).await;
+    let some = |n: u32| json!({"allow": {"field": "path", "values": [format!("{n}.txt")]}});
+    let ask = async |n: u32| {
+        let grant = json!({"decision": "allow", "constraint": some(n)});
+        let bundle = json!({"name": format!("task {n}")});
+        let request = json!({"grants": {READ: grant}, "bundle": bundle});
+        let session = [("x-plexus-session", ada.session.as_str())];
+        primary.tell(Method::PUT, "/grants", &session, &request).await
+    };
+    for n in 0..64 {
+        let (status, granted) = ask(n).await;
+        assert_eq!(status, 200, "{granted}");
+    }
+    let (status, refused) = ask(64).await;
+    assert_eq!((status, &refused["error"]["code"]), (429, &json!("rate_limited")), "{refused}");
+    assert_eq!(ask(0).await.0, 200, "what is held is given as ever");
+    let count = async |what: &str| {
+        let listed = primary.get(what).await;
+        listed[what].as_array().unwrap().len()
+    };
+    assert_eq!((count("grants").await, count("bundles").await), (64, 64));
+
+    // A bundle that gives nothing any more makes room for the next.
+    primary.post("revoke", &json!({"agentId": "ada", "capabilityId": READ})).await;
+    let list = json!({"grants": {"notes.file.list": "allow"}, "bundle": {"name": "another"}});
+    let session = [("x-plexus-session", ada.session.as_str())];
+    let (status, granted) = primary.tell(Method::PUT, "/grants", &session, &list).await;
+    assert_eq!(status, 200, "{granted}");
+    assert_eq!((count("grants").await, count("bundles").await), (1, 64));
+}
+
+#[tokio::test]
 async fn what_a_token_asks_for_itself_is_counted_and_a_dead_one_is_recorded_once() {
     let (stage, primary, ada) = Stage::with_ada().await;
     let (_, granted) = ada.ask(&json!({READ: "allow"})).await;

@@ -103,3 +103,18 @@ async fn a_workflow_ends_with_the_source_that_it_reaches() {
     let primary = stage.primary().await;
     assert_eq!(primary.get("grants").await["grants"], json!([]), "nor after a restart");
 }
+
+#[tokio::test]
+async fn a_question_about_a_workflow_ends_with_the_source_that_it_reaches() {
+    let (stage, primary, ada) = set().await;
+    let (_, asked) = ada.ask(&json!({SAVE: "allow"})).await;
+    let pending = asked["pendingId"].as_str().unwrap();
+    primary.owner(Method::DELETE, "sources/notes", None).await;
+    std::fs::create_dir(stage.path("elsewhere")).unwrap();
+    let config = json!({"path": stage.path("elsewhere"), "mode": "read-write"});
+    primary.post("sources", &json!({"id": "notes", "kind": "workspace", "config": config})).await;
+    let yes = json!({"action": "approve"});
+    let late = primary.try_post(&format!("pending/{pending}"), &yes).await;
+    assert_eq!(late.status, 409, "what it writes to is another thing than was asked about");
+    assert_eq!(ada.status(pending).await.1["state"], "denied");
+}

@@ -75,12 +75,12 @@ impl Sources {
         let kept = if (&row.config, &row.label) == (&old.config, &old.label) {
             self.core.store.commit(keep).await
         } else {
-            // Nothing of it is there while what was granted on the old one ends.
-            self.core.registry.remove(&source_group(id));
-            trust.forget(&format!("{}.", id.slug()), keep).await
+            let hide = || {
+                self.core.registry.remove(&source_group(id));
+            };
+            trust.forget(&format!("{}.", id.slug()), keep, hide).await
         };
         if let Err(error) = kept {
-            self.show_again(id);
             self.core.note_failure(record);
             return Err(error.into());
         }

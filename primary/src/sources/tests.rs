@@ -52,7 +52,11 @@ async fn a_source_whose_removal_can_not_be_kept_stays_as_it_was() {
     let kind = "workspace".to_owned();
     let row = SourceRow { id: id.clone(), kind, label: None, enabled: true, config };
     sources.add(row.clone()).await.unwrap();
-    let shown = || core.registry.catalog().shown().count();
+    // The revision too: it was not gone for a moment either.
+    let shown = || {
+        let catalog = core.registry.catalog();
+        (catalog.shown().count(), catalog.revision())
+    };
     let before = shown();
     crate::store::break_writes(&state.join("state.db"));
 

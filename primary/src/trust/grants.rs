@@ -103,8 +103,8 @@ impl Trust {
     /// Answers an agent's request.
     ///
     /// # Errors
-    /// 400s naming unknown ids and wrong verbs, `rate_limited` beyond [`MAX_OPEN_ITEMS`],
-    /// `internal_error` when nothing could be recorded or kept.
+    /// 400s naming unknown ids and wrong verbs, `rate_limited` beyond [`MAX_OPEN_ITEMS`] or when more
+    /// stands already than may without the owner, `internal_error` when nothing could be recorded or kept.
     pub async fn request(
         &self,
         session: &Session,
@@ -290,10 +290,11 @@ impl Trust {
         session: &Session,
         fresh: &mut [Granted],
         occasion: &Occasion,
-    ) -> Result<(), ChangeError> {
+    ) -> Result<(), Denial> {
         if fresh.is_empty() {
             return Ok(());
         }
+        let empty = self.room(&session.agent, fresh, occasion.bundle.as_ref())?;
         let bundle = occasion.bundle.as_ref().map(|asked| self.bundle_of(&session.agent, asked));
         for Granted { grant, .. } in fresh.iter_mut() {
             grant.bundle = bundle.as_ref().map(|row| row.id.clone());
@@ -307,6 +308,7 @@ impl Trust {
                 "granted": fresh.iter().map(describe).collect::<Vec<_>>(),
             }));
         let mut changes: Vec<_> = fresh.iter().flat_map(stand).collect();
+        changes.extend(empty.map(Change::DropBundle));
         changes.extend(bundle.map(Change::PutBundle));
         self.change(record, changes).await?;
         Ok(())

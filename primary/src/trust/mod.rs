@@ -11,6 +11,7 @@
 mod agents;
 mod approvals;
 pub mod authorizer;
+mod bounds;
 mod freeze;
 mod grants;
 pub mod ledger;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use plexus_shared::admit::token::TokenKeys;
 use plexus_shared::audit::{AuditUnavailable, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::members::Whole;
 use plexus_shared::gate::sensitivity::{Picker, choose_window};
 use plexus_shared::ids::{EventId, SessionId, TokenId};
 use plexus_shared::model::denial::Denial;
@@ -40,7 +42,7 @@ use crate::core::Core;
 use crate::events::{Audience, Decision, Event};
 use crate::replays::Replays;
 use crate::settings::Settings;
-use crate::store::rows::{PendingRow, PendingState};
+use crate::store::rows::{Ask, PendingRow, PendingState};
 use crate::store::{Change, StoreError};
 use authorizer::Authorizer;
 use ledger::Ledger;
@@ -152,25 +154,39 @@ impl Trust {
         self.ledger.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets whatever is held or asked for on ids that begin with `prefix`, together with `changes`.
+    /// Forgets whatever is held or asked for on ids that begin with `prefix`, together with `changes`,
+    /// and takes it out of use by `hide`: nothing of it can be asked for in between.
     ///
     /// # Errors
-    /// When it could not be kept; then nothing was forgotten.
-    pub async fn forget(&self, prefix: &str, changes: Vec<Change>) -> Result<(), StoreError> {
+    /// When it could not be kept; then nothing was forgotten, and nothing hidden.
+    pub async fn forget(
+        &self,
+        prefix: &str,
+        changes: Vec<Change>,
+        hide: impl FnOnce(),
+    ) -> Result<(), StoreError> {
         let _gate = self.gate.lock().await;
         let (forgetting, moot) = self.forgetting(prefix);
         let changes: Vec<_> = changes.into_iter().chain(forgetting).collect();
         self.core.store.commit(changes.clone()).await?;
+        hide();
         self.show(changes);
         self.tell_forgotten(prefix, &moot);
         Ok(())
     }
 
     /// The changes that forget what is held or asked for on ids that begin with `prefix`, and the
-    /// questions that end with it.
+    /// questions that end with it: also those on a workflow that reaches one.
     fn forgetting(&self, prefix: &str) -> (Vec<Change>, Vec<PendingRow>) {
-        let begins =
-            |row: &PendingRow| row.capabilities().iter().any(|id| id.as_str().starts_with(prefix));
+        let catalog = self.core.registry.catalog();
+        let reaches = |ask: &Ask| {
+            let whole = Whole::of(&catalog, ask.id.as_str(), ask.verbs);
+            whole.known_members().iter().any(|member| member.id.as_str().starts_with(prefix))
+        };
+        let begins = |row: &PendingRow| {
+            row.capabilities().iter().any(|id| id.as_str().starts_with(prefix))
+                || row.asks().iter().any(reaches)
+        };
         let open = self.ledger().open(self.now());
         let moot: Vec<_> = open.into_iter().filter(begins).collect();
         let denied = |row: PendingRow| Change::PutPending(row.settled(PendingState::Denied));

@@ -196,8 +196,8 @@ impl Trust {
     }
 
     /// Takes an agent's credential, sessions, tokens and grants, and says no to what it waits for; with
-    /// `delete`, its name is forgotten too. `None` when there is no such agent, and nothing is held or
-    /// asked for under its name.
+    /// `delete`, its name is forgotten too. `None` when there is no such agent, nothing is held or asked
+    /// for under its name, and the owner's key opened no session under it.
     ///
     /// # Errors
     /// When it could not be recorded or kept; then nothing was taken.
@@ -213,7 +213,8 @@ impl Trust {
         let gone = self.held(|grant| grant.agent == *agent);
         let mut open = self.ledger().open(now);
         open.retain(|item| item.agent == *agent);
-        if row.is_none() && gone.is_empty() && open.is_empty() {
+        let absent = row.is_none() && !self.sessions.any_of(agent);
+        if absent && gone.is_empty() && open.is_empty() {
             return Ok(None);
         }
         let enrollment = row.as_ref().is_some_and(|row| row.pat.is_some() || row.code.is_some());

@@ -216,6 +216,11 @@ impl Sessions {
         tokens
     }
 
+    /// Whether `agent` has a session.
+    pub(super) fn any_of(&self, agent: &AgentId) -> bool {
+        self.read().by_agent.contains_key(agent)
+    }
+
     /// Ends every session of `agent`, and so every token; says how many sessions there were.
     pub fn end_all(&self, agent: &AgentId) -> usize {
         let mut inner = self.write();

@@ -137,6 +137,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_place_that_is_given_back_is_not_its_successors() {
+        let temp = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&temp.path().join("home")).unwrap();
+        let clock = ManualClock::at(Timestamp::from_millis(1_782_212_400_000));
+        let (trust, _) = trust(&state, &clock);
+        let key = ("ada".parse().unwrap(), "a.b.c".to_owned(), "k".to_owned());
+        let begin = async || trust.replays.begin(&key, [0; 32], [0; 32]).await.unwrap();
+        let Begin::First(old) = begin().await else { unreachable!("it is the first") };
+        clock.advance(24 * HOUR);
+        trust.sweep(trust.now()).await.unwrap();
+        let Begin::First(new) = begin().await else { unreachable!("the key was forgotten") };
+        drop(old);
+        assert!(matches!(begin().await, Begin::Running(_)), "the new one runs still");
+        let denial = plexus_shared::model::denial::Denial::internal("x");
+        new.done(&Reply::edge("a.b.c", denial)).await;
+        assert!(matches!(begin().await, Begin::Again(_)), "and its answer is held");
+    }
+
+    #[tokio::test]
     async fn what_has_ended_is_settled_told_and_let_go_in_its_time() {
         let temp = tempfile::tempdir().unwrap();
         let state = StateDir::open(&temp.path().join("home")).unwrap();
