@@ -260,3 +260,58 @@ fn crates_depend_in_one_direction() {
         assert!(names.iter().all(|name| allowed.contains(name)), "{krate}: {names:?}");
     }
 }
+
+/// Every test there is: the file it stands in, and its name.
+fn tests_there_are() -> Vec<(String, String)> {
+    let root = workspace();
+    let mut folders: Vec<_> = ["mesh-proto", "shared", "primary", "proxy", "tests"]
+        .iter()
+        .map(|c| root.join(c))
+        .collect();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(&root).unwrap().display().to_string();
+                let text = std::fs::read_to_string(&path).unwrap();
+                let mut marked = false;
+                for line in text.lines().map(str::trim_start) {
+                    marked |= line.starts_with("#[test") || line.starts_with("#[tokio::test");
+                    let test = line.split_once("fn ").and_then(|(_, rest)| rest.split_once('('));
+                    if let Some((test, _)) = test.filter(|_| std::mem::take(&mut marked)) {
+                        found.push((name.clone(), test.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_a_document_names_is_where_it_says() {
+    let tests = tests_there_are();
+    let mut missing = Vec::new();
+    let mut named = 0;
+    for page in ["docs/SECURITY.md", "docs/PROTOCOL.md", "docs/ARCHITECTURE.md"] {
+        let text = std::fs::read_to_string(workspace().join(page)).unwrap();
+        for row in text.lines().filter(|line| line.starts_with('|') || line.contains(".rs::")) {
+            // `::name` alone stands in the file that was named last.
+            let mut file = "";
+            for word in row.split('`').skip(1).step_by(2).filter(|word| !word.contains(' ')) {
+                let Some((place, test)) = word.rsplit_once("::") else { continue };
+                file = if place.is_empty() { file } else { place.trim_start_matches('…') };
+                named += 1;
+                let here = |(path, name): &(String, String)| path.contains(file) && name == test;
+                if file.is_empty() || !tests.iter().any(here) {
+                    missing.push(format!("{page}: {file}::{test}"));
+                }
+            }
+        }
+    }
+    assert!(named > 150, "the documents name their tests: {named}");
+    assert!(missing.is_empty(), "{missing:#?}");
+}

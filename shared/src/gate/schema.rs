@@ -180,9 +180,12 @@ mod tests {
 
     #[test]
     fn another_document_is_never_fetched() {
-        let text = r#"{"$ref":"http://127.0.0.1:9/schema.json"}"#;
-        let (schema, warning) = InputSchema::compile(Some(&raw(text)));
+        let there = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!(r#"{{"$ref":"http://{}/schema.json"}}"#, there.local_addr().unwrap());
+        let (schema, warning) = InputSchema::compile(Some(&raw(&text)));
         assert!(matches!(schema, InputSchema::Light(_)));
         assert!(warning.is_some());
+        there.set_nonblocking(true).unwrap();
+        assert!(there.accept().is_err(), "no one came to ask for it");
     }
 }
