@@ -64,7 +64,7 @@ pub enum ExtensionError {
     #[error("{0} is already the id of another source's capability")]
     Collision(CapabilityId),
     /// There is none of this name.
-    #[error("there is no extension called {0}")]
+    #[error("there is no extension called {0}; see `plexus extensions list`")]
     Unknown(SourceId),
     /// What it would take the place of is not what it was.
     #[error("{0} is not what it was when this was asked; deny this, and let the agent ask again")]

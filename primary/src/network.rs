@@ -70,7 +70,12 @@ impl Network {
                 "listen" => network.listen = list(name, value, address)?,
                 "allowedHosts" => network.allowed_hosts = list(name, value, authority)?,
                 "allowedOrigins" => network.allowed_origins = list(name, value, origin)?,
-                _ => return Err(InvalidSetting::new(name, "there is no such setting")),
+                _ => {
+                    return Err(InvalidSetting::new(
+                        name,
+                        "there is no such setting; `plexus network` lists them",
+                    ));
+                }
             }
         }
         let everywhere = network.listen.iter().any(|address| address.ip().is_unspecified());

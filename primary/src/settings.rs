@@ -177,7 +177,12 @@ impl Settings {
                 self.max_invoke_body_bytes = number(name, value, MIB, 64 * MIB)?;
             }
             "rateLimits" => self.rate_limits = rate_limits(name, value)?,
-            _ => return Err(InvalidSetting::new(name, "there is no such setting")),
+            _ => {
+                return Err(InvalidSetting::new(
+                    name,
+                    "there is no such setting; `plexus settings` lists them",
+                ));
+            }
         }
         Ok(())
     }
@@ -197,7 +202,12 @@ fn rate_limits(path: &str, value: &Value) -> Result<RateLimits, InvalidSetting> 
             "requestsPerSecond" => limits.requests_per_second = number(&path, value, 1, 100_000)?,
             "burst" => limits.burst = number(&path, value, 1, 1_000_000)?,
             "concurrentCalls" => limits.concurrent_calls = number(&path, value, 1, 10_000)?,
-            _ => return Err(InvalidSetting::new(path, "there is no such setting")),
+            _ => {
+                return Err(InvalidSetting::new(
+                    path,
+                    "there is no such setting; `plexus settings` lists them",
+                ));
+            }
         }
     }
     Ok(limits)

@@ -127,7 +127,7 @@ impl Transcript<'_> {
         self.both("resume").await;
         self.both("status").await;
         self.shape("doctor").await;
-        self.tell("audit query --type exposure.set --limit 2").await;
+        self.tell("audit query --type exposure.set --since 1h --limit 2").await;
         self.both("audit search --type exposure.set").await;
         self.both("audit tail -n 1 --type settings.change").await;
         self.both("audit verify").await;
@@ -279,6 +279,49 @@ async fn every_exit_code_is_seen_and_each_refusal_says_what_to_do() {
         (code, &told["schema"], &told["ok"]),
         (6, &json!("plexus.audit.verify/1"), &json!(false))
     );
+}
+
+#[tokio::test]
+async fn a_wrong_word_is_told_with_where_the_right_ones_are() {
+    let (stage, _primary, _ada) = Stage::with_ada().await;
+    let mut shell = Shell::on(&stage);
+    for (line, next) in [
+        ("audit query --since yesterday", "1h"),
+        ("settings set polcy=confirm-all", "`plexus settings`"),
+        ("network set bind=0.0.0.0:1", "`plexus network`"),
+        ("extensions remove nope", "`plexus extensions list`"),
+        ("approve", "<ID>"),
+    ] {
+        let (code, document) = shell.json(line).await;
+        let told = document["error"]["message"].as_str().unwrap();
+        assert!(code == 2 && told.contains(next), "{line}: {told}");
+    }
+    let mut runs = clock();
+    runs["capabilities"][0]["grants"] = json!(["execute"]);
+    let runs = file(&stage, "runs.json", &runs);
+    shell.done(&format!("sources add --manifest {runs}")).await;
+    let nothing = shell.plexus("grants grant ada clock.time.tell").await;
+    let why = nothing.out.contains("can not be granted ahead");
+    assert_eq!((nothing.code, why), (2, true), "nothing was given: {nothing:?}");
+}
+
+#[tokio::test]
+async fn an_event_is_one_line_whatever_an_agent_wrote() {
+    let (stage, primary, ada) = Stage::with_ada().await;
+    let hostile = "a.b.c\n    99  2026-06-23 11:00:05Z  -  invoke  ok\u{1b}[2J\r\u{202e}\u{2028}";
+    let (_, refused) = ada.assisted(&json!({"id": hostile, "input": {"path": hostile}})).await;
+    assert_eq!(refused["error"]["code"], "unknown_capability");
+    primary.greet(&ada.pat).await;
+    let mut shell = Shell::on(&stage);
+    let (_, document) = shell.json("audit tail -n 100").await;
+    let events = document["events"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["capabilityId"] == hostile), "{document}");
+    for command in ["tail -n 100", "query --limit 100"] {
+        let told = shell.done(&format!("audit {command}")).await;
+        assert_eq!(told.lines().count(), events.len(), "{told}");
+        let moves = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2028}".contains(c);
+        assert!(!told.contains(moves), "{told:?}");
+    }
 }
 
 #[tokio::test]

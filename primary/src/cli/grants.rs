@@ -11,6 +11,7 @@ use plexus_shared::model::verb::VerbSet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Exit;
 use super::allow::{Allow, Narrowing};
 use super::client::{Client, read, segment};
 use super::item::narrowed;
@@ -37,7 +38,8 @@ Examples:
   plexus grants grant claude notes.file.write=write --window 1h
   plexus grants grant ci notes.file.write --constraint @drafts-only.json
 
-What executes is approved for each use and can't be granted ahead.")]
+What executes is approved for each use and can't be granted ahead; when nothing could be, the exit code \
+is 2.")]
 pub(super) struct GrantArgs {
     /// Whom.
     agent: AgentId,
@@ -211,7 +213,9 @@ async fn grant(args: GrantArgs) -> Result<Answer, Failure> {
     let body = json!({"agentId": args.agent, "grants": grants, "trustWindow": args.window});
     let data: Value = Client::find()?.put("grants", &body).await?;
     let given: Given = read(&data)?;
-    Ok(Answer::new("grants.grant", data).lines(given.lines()))
+    // Nothing was given: a script is not to take that for done.
+    let exit = if given.granted.is_empty() { Exit::Usage } else { Exit::Ok };
+    Ok(Answer::new("grants.grant", data).lines(given.lines()).exit(exit))
 }
 
 async fn revoke(args: RevokeArgs) -> Result<Answer, Failure> {

@@ -251,9 +251,10 @@ fn explain(error: &clap::Error) -> Exit {
     let is_bare = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let first = text.lines().next().unwrap_or_default();
     match (error.use_stderr(), wants_json) {
-        (true, true) => deliver(Format::Json, Err(Failure::usage(format!("{first}; see --help")))),
+        (true, true) => {
+            deliver(Format::Json, Err(Failure::usage(format!("{}; see --help", gist(text)))))
+        }
         (true, false) if !is_bare => {
             complain_usage(text);
             Exit::Usage
@@ -264,6 +265,12 @@ fn explain(error: &clap::Error) -> Exit {
             if fails { Exit::Usage } else { Exit::Ok }
         }
     }
+}
+
+/// What an explanation begins with, on one line: what is wrong, and with which arguments.
+fn gist(text: &str) -> String {
+    let said = text.lines().take_while(|line| !line.is_empty());
+    said.map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Exit;
 use super::client::ClientError;
-use crate::trust::narration::plain;
+use crate::trust::narration::{is_hidden, plain};
 
 /// The longest line and the longest cell, in characters.
 const MAX_LINE: usize = 1 << 16;
@@ -309,17 +309,6 @@ pub(super) fn visible(text: &str) -> String {
         }
     }
     out
-}
-
-/// Controls, formats, separators, blanks that are no space, and fillers.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || (c.is_whitespace() && c != ' ')
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// At most `max` characters of `text`, and how many more there are.

@@ -30,6 +30,20 @@ pub(super) fn parse_length(text: &str) -> Result<Duration, InvalidLength> {
     }
 }
 
+/// A text that is no moment.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a moment is such as 2026-06-23T11:00:00Z, or how long ago it was: 30m, 1h, 7d")]
+pub(super) struct InvalidMoment;
+
+/// Reads `2026-06-23T11:00:00Z`, or `1h` for an hour ago.
+pub(super) fn parse_moment(text: &str) -> Result<Timestamp, InvalidMoment> {
+    text.parse().or_else(|_| {
+        let ago = parse_length(text).map_err(|InvalidLength| InvalidMoment)?;
+        let ago = i64::try_from(ago.as_millis()).map_err(|_| InvalidMoment)?;
+        Ok(Timestamp::from_millis(now().as_millis().saturating_sub(ago)))
+    })
+}
+
 /// `length` in milliseconds.
 pub(super) fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
@@ -90,6 +104,17 @@ mod tests {
             assert!(parse_length(bad).is_err(), "{bad:?}");
         }
         assert!(parse_length("18446744073709551615d").is_err());
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_how_long_ago_it_was() {
+        let at = Timestamp::from_millis(1_782_212_400_000);
+        assert_eq!(parse_moment("2026-06-23T11:00:00Z"), Ok(at));
+        let ago = now().since(parse_moment("7d").unwrap()).as_secs();
+        assert!((604_800..604_900).contains(&ago), "{ago}");
+        for bad in ["", "yesterday", "2026-06-23", "1w", "-1h", "18446744073709551d"] {
+            assert_eq!(parse_moment(bad), Err(InvalidMoment), "{bad:?}");
+        }
     }
 
     #[test]

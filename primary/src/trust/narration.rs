@@ -96,15 +96,26 @@ pub fn narrate_extension(agent: &AgentId, preview: &Preview) -> [String; 2] {
     ]
 }
 
-/// `text` on one line, without control characters, at most `max` characters long.
+/// `text` on one line, without characters that hide or move others, at most `max` characters long.
 pub fn plain(text: &str, max: usize) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let shown = |c: &char| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let clean = |c: char| if c.is_control() || c.is_whitespace() { ' ' } else { c };
+    let shown = |c: &char| !is_hidden(*c);
     let mut out: String = text.chars().map(clean).filter(shown).take(max + 1).collect();
     if out.chars().count() > max {
         out = out.chars().take(max.saturating_sub(1)).chain(['…']).collect();
     }
     out
+}
+
+/// Controls, formats, separators, blanks that are no space, and fillers.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || (c.is_whitespace() && c != ' ')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -114,6 +125,7 @@ mod tests {
     #[test]
     fn an_agents_words_are_bounded_and_can_not_draw_outside_their_line() {
         assert_eq!(plain("a\nb\u{202e}c\u{1b}[31m", 20), "a bc [31m");
+        assert_eq!(plain("a\u{2028}b\u{2029}c\u{85}d\u{61c}e\u{206a}f\u{e0041}", 20), "a b c def");
         assert_eq!(plain(&"x".repeat(500), 5), "xxxx…");
     }
 }

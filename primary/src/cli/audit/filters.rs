@@ -6,6 +6,7 @@ use plexus_shared::clock::Timestamp;
 use plexus_shared::ids::AgentId;
 
 use super::super::client::segment;
+use super::super::units::parse_moment;
 
 /// What every command that reads the log can be asked.
 #[derive(Debug, Default, clap::Args)]
@@ -31,11 +32,11 @@ pub(super) struct Filters {
     /// Only those of one call, on whichever node.
     #[arg(long, value_name = "ID")]
     correlation: Option<String>,
-    /// Only those from this moment on: 2026-06-23T11:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    /// Only those from this moment on: 2026-06-23T11:00:00Z, or 1h for an hour ago.
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     since: Option<Timestamp>,
     /// Only those before this moment.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     until: Option<Timestamp>,
     /// Only those in which all of these words stand.
     #[arg(long, value_name = "WORDS")]
