@@ -69,6 +69,7 @@ async fn every_route_has_its_row_and_opens_to_its_own_credential_alone() {
         let answer = world.ask(row, &headers, body.as_ref()).await;
         assert_eq!(said(&answer), (200, ""), "{} {} by its own: {answer:?}", row.method, row.path);
     }
+    world.everything_is_recorded();
 }
 
 #[test]

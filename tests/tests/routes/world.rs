@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use plexus_shared::audit::{EventType, tail};
 use plexus_shared::transport::http::Method;
 use plexus_tests::raw::{RawAnswer, raw_from};
 use plexus_tests::{Agent, Primary, Stage};
@@ -240,6 +241,20 @@ impl World {
             framed(row, &answer);
         }
         answer
+    }
+
+    /// Every route was asked for: there is an event of each type but those of other machines, and of
+    /// the log itself.
+    pub(crate) fn everything_is_recorded(&self) {
+        let log = self.stage.path("home/audit");
+        let events = tail(&log, None, usize::MAX, |_| true).unwrap();
+        let missing = EventType::ALL.iter().filter(|known| {
+            let is_there = events.iter().any(|event| event.event_type == **known);
+            !is_there
+        });
+        let missing: Vec<_> = missing.map(|known| known.as_str()).collect();
+        let elsewhere = ["mesh.enroll", "mesh.revoke", "mesh.connect", "mesh.disconnect"];
+        assert_eq!(missing, [&elsewhere[..], &["audit.checkpoint"]].concat());
     }
 
     /// The headers and the body with which `row` is asked for by `credential` at `place`.
