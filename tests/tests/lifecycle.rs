@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use plexus_shared::transport::http::{Ask, Method};
-use plexus_tests::{Agent, Stage, all, body};
+use plexus_tests::{Agent, PATIENCE, Stage, all, body};
 use serde_json::{Value, json};
 
 const READ: &str = "notes.file.read";
@@ -303,6 +303,25 @@ async fn an_agents_revoke_ends_the_owners_sessions_under_its_name() {
     assert_eq!(asker.get("/manifest").await.0, 401);
     let again = primary.try_post("agents/revoke", &json!({"agentId": "not-connected"})).await;
     assert_eq!(again.status, 404, "nothing goes by that name any more");
+}
+
+#[tokio::test]
+async fn whoever_has_a_deleted_agents_name_finds_nothing_of_its_bundles() {
+    let (stage, primary, ada) = Stage::with_ada().await;
+    let bundle = json!({"name": "tidy up", "context": [{"kind": "inline", "markdown": "# Private"}]});
+    let session = [("x-plexus-session", ada.session.as_str())];
+    let request = json!({"grants": {READ: "allow"}, "bundle": bundle});
+    primary.tell(Method::PUT, "/grants", &session, &request).await;
+    let id = primary.get("bundles").await["bundles"][0]["bundleId"].as_str().unwrap().to_owned();
+    let path = format!("/grants/context?bundle={id}");
+    assert_eq!(ada.get(&path).await.1["context"][0]["markdown"], "# Private");
+    primary.post("agents/revoke", &json!({"agentId": "ada", "delete": true})).await;
+    let heir = primary.agent("ada", &[]).await;
+    assert_eq!(heir.get(&path).await.0, 403);
+    assert_eq!(primary.get("bundles").await["bundles"], json!([]));
+    primary.running.stop(PATIENCE).await.unwrap();
+    let primary = stage.primary().await;
+    assert_eq!(primary.get("bundles").await["bundles"], json!([]), "nor after a restart");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use super::rows::{
 pub enum Change {
     /// An agent as it is now.
     PutAgent(AgentRow),
-    /// An agent, no more.
+    /// An agent, no more: nothing that went by its name alone is its successor's.
     DropAgent(AgentId),
     /// A code that was redeemed: it is remembered, so that a replay is told so.
     SpendCode(CredentialHash, Timestamp),
@@ -120,6 +120,7 @@ fn apply(db: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
         Change::PutAgent(row) => put_agent(db, row),
         Change::DropAgent(id) => {
             run(db, "UPDATE extension SET agent = NULL WHERE agent = ?1", [id.as_str()])?;
+            run(db, "DELETE FROM bundle WHERE agent = ?1", [id.as_str()])?;
             run(db, "DELETE FROM agent WHERE id = ?1", [id.as_str()])
         }
         Change::SpendCode(hash, at) => {

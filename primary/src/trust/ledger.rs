@@ -43,7 +43,10 @@ impl Ledger {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::PutAgent(row) => self.put_agent(row),
-            Change::DropAgent(id) => self.drop_agent(&id),
+            Change::DropAgent(id) => {
+                self.drop_agent(&id);
+                self.bundles.retain(|_, bundle| bundle.agent != id);
+            }
             Change::SpendCode(hash, at) => {
                 self.spent.insert(hash, at);
             }
