@@ -70,6 +70,40 @@ async fn what_changed_since_it_was_asked_for_is_asked_anew() {
 }
 
 #[tokio::test]
+async fn a_workflow_whose_member_changed_is_asked_anew_and_a_single_use_of_it_is_void() {
+    const SAVE: &str = "desk.note.save";
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    stage.join(&primary, "nas").await;
+    let proxy = called(&stage, &primary, "Diary").await;
+    primary.show("local/nas/*").await;
+    let manifest = json!({"manifest": "plexus-extension/0.1", "source": "desk", "label": "Desk",
+        "transport": "workflow", "allowCrossSource": true,
+        "capabilities": [{"name": "note.save", "kind": "workflow", "label": "Save",
+            "describe": "Saves it.", "grants": ["read"],
+            "members": [{"id": WRITE, "verbs": ["write"]}]}]});
+    primary.post("extensions", &json!({ "manifest": manifest })).await;
+    let agent = primary.agent("ada", &[]).await;
+    let first = agent.pending(SAVE, "read").await;
+    proxy.stop(PATIENCE).await.unwrap();
+    let proxy = called(&stage, &primary, "Accounts").await;
+    let yes = json!({"action": "approve", "trustWindow": {"kind": "once"}});
+    let late = primary.try_post(&format!("pending/{first}"), &yes).await;
+    assert_eq!(late.status, 409, "it writes to another thing now");
+    let second = body(&late)["error"]["pendingId"].as_str().unwrap().to_owned();
+
+    primary.post(&format!("pending/{second}"), &yes).await;
+    let token = agent.taken(&second).await;
+    proxy.stop(PATIENCE).await.unwrap();
+    let proxy = called(&stage, &primary, "Diary").await;
+    let input = json!({"path": "b.txt", "content": "x"});
+    let (status, answer) = agent.invoke(&token, SAVE, &input).await;
+    assert_eq!((status, &answer["error"]["code"]), (401, &json!("grant_required")), "{answer}");
+    assert!(!stage.path("notes/b.txt").exists());
+    proxy.stop(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_is_not_repeated_under_another_definition() {
     const READ: &str = "local/nas/notes.file.read";
     let stage = Stage::new();

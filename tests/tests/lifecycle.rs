@@ -308,7 +308,8 @@ async fn an_agents_revoke_ends_the_owners_sessions_under_its_name() {
 #[tokio::test]
 async fn whoever_has_a_deleted_agents_name_finds_nothing_of_its_bundles() {
     let (stage, primary, ada) = Stage::with_ada().await;
-    let bundle = json!({"name": "tidy up", "context": [{"kind": "inline", "markdown": "# Private"}]});
+    let bundle =
+        json!({"name": "tidy up", "context": [{"kind": "inline", "markdown": "# Private"}]});
     let session = [("x-plexus-session", ada.session.as_str())];
     let request = json!({"grants": {READ: "allow"}, "bundle": bundle});
     primary.tell(Method::PUT, "/grants", &session, &request).await;

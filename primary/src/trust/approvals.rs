@@ -178,7 +178,7 @@ impl Trust {
         let current = |ask: &Ask| {
             let target = catalog.exposed(ask.id.as_str())?;
             let still = target.definition.grants.covers(ask.verbs);
-            still.then(|| Ask { digest: digest(target), ..ask.clone() })
+            still.then(|| Ask { digest: digest(&catalog, target), ..ask.clone() })
         };
         let asks: Option<Vec<_>> = asked.asks.iter().map(current).collect();
         let anew = asks.map(|asks| PendingRow {
@@ -272,5 +272,5 @@ impl Trust {
 /// Whether what `ask` asks for is there as it was when it was asked for.
 pub(super) fn is_as_asked(catalog: &Catalog, ask: &Ask) -> bool {
     let listed = catalog.get(ask.id.as_str());
-    listed.is_some_and(|listed| digest(&listed.target) == ask.digest)
+    listed.is_some_and(|listed| digest(catalog, &listed.target) == ask.digest)
 }

@@ -2,7 +2,7 @@
 
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::gate::constraint::satisfied;
-use plexus_shared::gate::members::Whole;
+use plexus_shared::gate::members::{Whole, identity};
 use plexus_shared::gate::sensitivity::Picker;
 use plexus_shared::ids::{AgentId, BundleId, PendingId};
 use plexus_shared::model::constraint::Constraint;
@@ -247,7 +247,7 @@ impl Trust {
                     id: id.clone(),
                     verbs,
                     constraint: ask.constraint,
-                    digest: digest(target),
+                    digest: digest(catalog, target),
                     window: ask.window,
                     purpose: ask.purpose,
                     reason: reason.to_owned(),
@@ -438,9 +438,9 @@ fn fits(ask: &Requested, target: &Registered) -> Result<(), Denial> {
         .with_detail(json!({"verbs": has})))
 }
 
-/// What identifies a definition that was asked for.
-pub(super) fn digest(target: &Registered) -> String {
-    data_encoding::HEXLOWER.encode(&target.digest)
+/// What identifies what was asked for.
+pub(super) fn digest(catalog: &Catalog, target: &Registered) -> String {
+    data_encoding::HEXLOWER.encode(&identity(catalog, target))
 }
 
 pub(super) fn narration(catalog: &Catalog, item: &PendingRow) -> Vec<PendingNarration> {

@@ -4,6 +4,7 @@ use plexus_shared::admit::Binding;
 use plexus_shared::admit::token::{Claims, MAX_TOKEN_BYTES};
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
+use plexus_shared::gate::members::identity;
 use plexus_shared::ids::{AgentId, SessionId, TokenId};
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::input::Digest;
@@ -59,7 +60,8 @@ impl Trust {
         self.core.audit.append(record).map_err(ChangeError::from)?;
         let catalog = self.core.registry.catalog();
         let single = grants().filter(once).filter_map(|grant| {
-            let definition = catalog.get(grant.capability.as_str())?.target.digest;
+            let target = &catalog.get(grant.capability.as_str())?.target;
+            let definition = identity(&catalog, target);
             Some((grant.capability.clone(), Binding { definition, input }))
         });
         let bundled =

@@ -19,6 +19,7 @@ pub mod token;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::gate::members::identity;
 use crate::gate::scope::{self, Need};
 use crate::ids::{AgentId, CorrelationId};
 use crate::invoke::Call;
@@ -50,7 +51,7 @@ pub trait Liveness: Send + Sync {
 /// What an approval of one call was shown with: it allows that, and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// The capability's definition.
+    /// The capability's definition, and those of what its run reaches.
     pub definition: Digest,
     /// The input, when the owner saw one.
     pub input: Option<Digest>,
@@ -162,7 +163,7 @@ pub(crate) fn admit(
             let within = authority.within();
             let need = Need { id: &call.id, verbs, within, input: &call.input };
             scope::covers(token.scopes(), need)?;
-            as_approved(liveness.binding(token, &call.id), &listed.target, &call)?;
+            as_approved(catalog, liveness.binding(token, &call.id), &listed.target, &call)?;
             listed
         }
         None => shown(catalog, &call.id)?,
@@ -173,10 +174,15 @@ pub(crate) fn admit(
 }
 
 /// An approval of one call allows the call that was shown.
-fn as_approved(binding: Option<Binding>, target: &Registered, call: &Call) -> Result<(), Denial> {
+fn as_approved(
+    catalog: &Catalog,
+    binding: Option<Binding>,
+    target: &Registered,
+    call: &Call,
+) -> Result<(), Denial> {
     let Some(Binding { definition, input }) = binding else { return Ok(()) };
     let same_input = input.is_none_or(|shown| call.input.digest() == Some(shown));
-    if definition == target.digest && same_input {
+    if definition == identity(catalog, target) && same_input {
         return Ok(());
     }
     let message = "the owner approved another call than this one; ask again for this one";

@@ -2,9 +2,11 @@
 
 use crate::gate::sensitivity::sensitivity;
 use crate::model::entry::EntryKind;
+use crate::model::input::Digest;
 use crate::model::scope::MemberScope;
 use crate::model::trust::{Extent, Provenance, Sensitivity};
 use crate::model::verb::{Verb, VerbSet};
+use crate::secret::sha256;
 use crate::source::registry::{Catalog, Registered};
 
 /// The most members a workflow may come to, those of its members included.
@@ -18,6 +20,23 @@ fn member_scopes(catalog: &Catalog, workflow: &Registered) -> Result<Vec<MemberS
     let mut walk = Walk { catalog, path: Vec::new(), found: Vec::new(), visits: 0 };
     walk.enter(workflow)?;
     Ok(walk.found)
+}
+
+/// What identifies a capability as it is now: its definition, and those of all that its run may reach.
+/// A yes to one call is bound to it.
+pub fn identity(catalog: &Catalog, target: &Registered) -> Digest {
+    if target.definition.kind != EntryKind::Workflow {
+        return target.digest;
+    }
+    let mut all = target.digest.to_vec();
+    match member_scopes(catalog, target) {
+        Ok(members) => {
+            let found = members.iter().filter_map(|member| catalog.get(member.id.as_str()));
+            all.extend(found.flat_map(|listed| listed.target.digest));
+        }
+        Err(why) => all.extend(why.into_bytes()),
+    }
+    sha256(&all)
 }
 
 struct Walk<'a> {
