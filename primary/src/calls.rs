@@ -97,8 +97,8 @@ impl Calls {
             .agent(&session.agent)
             .session(&session.id)
             .capability(&call.id)
-            .input(call.input.raw())
-            .guard(self.pipeline.hides(&call.id));
+            .input(call.input.raw());
+        let record = self.pipeline.guarded(&call.id, record);
         let bracket = Bracket::open(self.core.audit.clone(), record, &call.correlation);
         let denial = denial.about(call.id.as_str());
         match bracket.deny(&denial) {

@@ -14,7 +14,6 @@ use crate::ids::{CorrelationId, EventId};
 use crate::model::denial::{Code, Denial};
 use crate::model::input::Input;
 use crate::model::outcome::{Outcome, Reply};
-use crate::redact::Secrets;
 use crate::source::registry::Registry;
 use crate::transport::cli::Attached;
 use crate::transport::workflow::{Reinvoke, Reinvoked};
@@ -66,11 +65,12 @@ impl Pipeline {
         }
     }
 
-    /// What no record of a call of `id` may show: the secrets it would be given. Whoever is refused may
-    /// have said them all the same.
-    pub fn hides(&self, id: &str) -> Secrets {
+    /// `record`, of a call of `id`, without what none may show: the secrets it would be given, and what
+    /// its entry calls secret. Whoever is refused may have said them all the same.
+    pub fn guarded(&self, id: &str, record: Record) -> Record {
         let catalog = self.registry.current();
-        catalog.get(id).map(|listed| listed.target.transport.hides()).unwrap_or_default()
+        let Some(listed) = catalog.get(id) else { return record };
+        record.guard(listed.target.transport.hides()).without(&listed.target.secret_members)
     }
 
     /// The first half: opens the record and passes every gate but the single use.
@@ -79,7 +79,7 @@ impl Pipeline {
     /// The refusal, recorded.
     pub fn admit(&self, authority: Authority, call: Call) -> Result<Admitted, Box<Reply>> {
         let id = call.id.clone();
-        let record = base_record(&authority, &call).guard(self.hides(&id));
+        let record = self.guarded(&id, base_record(&authority, &call));
         let bracket = Bracket::open(self.audit.clone(), record, &call.correlation);
         let now = self.clock.now();
         match admit(&self.registry.current(), &*self.liveness, now, authority, call) {

@@ -14,9 +14,12 @@
 //! than the call.
 
 mod clip;
+mod members;
 mod scrub;
 #[cfg(test)]
 mod tests;
+
+pub use members::secret_members;
 
 use std::fmt;
 use std::sync::Arc;

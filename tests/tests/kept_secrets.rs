@@ -67,6 +67,32 @@ async fn a_secret_comes_in_reaches_its_command_and_goes_out_nowhere() {
 }
 
 #[tokio::test]
+async fn what_an_entry_calls_secret_is_in_no_record() {
+    let stage = Stage::new();
+    let primary = stage.primary().await;
+    let manifest = json!({
+        "manifest": "plexus-extension/0.1", "source": "door", "label": "Door", "transport": "cli",
+        "binaries": ["echo"],
+        "capabilities": [{"name": "lock.open", "kind": "capability", "label": "Open",
+            "describe": "Opens it.", "grants": ["write"],
+            "io": {"input": {"type": "object", "additionalProperties": false, "properties": {
+                "floor": {"type": "string"}, "digits": {"type": "string", "writeOnly": true}}}},
+            "route": {"bin": "echo", "argv": ["{floor}"]}}],
+    });
+    primary.post("extensions", &json!({ "manifest": manifest })).await;
+    let open = "door.lock.open";
+    let ada = primary.agent("ada", &[open]).await;
+    let ask = json!({open: {"decision": "allow", "verbs": ["write"]}});
+    let token = ada.ask(&ask).await.1["token"].as_str().unwrap().to_owned();
+    let (status, _) = ada.invoke(&token, open, &json!({"floor": "first", "digits": "8-9-1"})).await;
+    assert_eq!(status, 200);
+    let wrong = json!({"floor": "first", "digits": "8-9-1", "more": 1});
+    assert_eq!(ada.invoke(&token, open, &wrong).await.0, 422);
+    let recorded = primary.get("audit?type=invoke").await.to_string();
+    assert!(recorded.contains("first") && !recorded.contains("8-9-1"), "{recorded}");
+}
+
+#[tokio::test]
 async fn what_is_no_secret_is_refused_without_repeating_it() {
     let stage = Stage::new();
     let primary = stage.primary().await;

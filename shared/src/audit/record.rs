@@ -136,11 +136,25 @@ impl Record {
     }
 
     /// Hides `secrets` too: in what follows, and in what was put in before.
-    pub fn guard(mut self, secrets: Secrets) -> Self {
+    pub fn guard(self, secrets: Secrets) -> Self {
         if secrets.is_empty() {
             return self;
         }
-        self.redactor = self.redactor.with_secrets(secrets);
+        let redactor = self.redactor.with_secrets(secrets);
+        self.redacted_by(redactor)
+    }
+
+    /// Hides the values of members called `names` too: in what follows, and in what was put in before.
+    pub fn without(self, names: &[String]) -> Self {
+        if names.is_empty() {
+            return self;
+        }
+        let redactor = self.redactor.clone().with_keys(names);
+        self.redacted_by(redactor)
+    }
+
+    fn redacted_by(mut self, redactor: Redactor) -> Self {
+        self.redactor = redactor;
         for payload in [&mut self.detail, &mut self.input, &mut self.output] {
             *payload = payload.take().map(|kept| self.redactor.redact_value(kept.as_value()));
         }

@@ -18,6 +18,7 @@ use crate::model::entry::{CapabilityEntry, CapabilitySummary, Definition, Postur
 use crate::model::exposure::{ExposureRule, ExposureRules};
 use crate::model::input::Digest;
 use crate::model::trust::{Provenance, Sensitivity};
+use crate::redact::secret_members;
 use crate::secret::sha256;
 use crate::source::health::HealthCell;
 use crate::transport::Transport;
@@ -36,6 +37,8 @@ pub struct Registered {
     /// SHA-256 over the definition, canonically written.
     pub digest: Digest,
     pub(crate) transport: Transport,
+    /// The members whose values no record shows.
+    pub(crate) secret_members: Vec<String>,
     warning: Option<String>,
 }
 
@@ -259,8 +262,10 @@ impl Registry {
 
 fn register(class: Provenance, health: &Arc<HealthCell>, offer: Offer) -> Registered {
     let Offer { definition, transport } = offer;
-    let (input, warning) =
-        InputSchema::compile(definition.io.as_ref().and_then(|io| io.input.as_deref()));
+    let io = definition.io.as_ref();
+    let (input, warning) = InputSchema::compile(io.and_then(|io| io.input.as_deref()));
+    let schemas = io.into_iter().flat_map(|io| [io.input.as_deref(), io.output.as_deref()]);
+    let secret_members = secret_members(schemas.flatten());
     let verbs = definition.grants;
     Registered {
         posture: Posture {
@@ -272,6 +277,7 @@ fn register(class: Provenance, health: &Arc<HealthCell>, offer: Offer) -> Regist
         input,
         health: health.clone(),
         transport,
+        secret_members,
         warning,
         definition,
     }
