@@ -361,3 +361,6 @@ fn detail(source: &SourceId, provenance: Provenance, action: &str, reach: &Reach
 fn group_name(source: &SourceId) -> String {
     format!("extension {source}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -333,4 +333,4 @@ fn offers(workspace: &Workspace) -> Vec<Offer> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

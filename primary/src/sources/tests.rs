@@ -16,7 +16,8 @@ use crate::store::Store;
 use crate::trust::ledger::Ledger;
 use crate::trust::sessions::Sessions as Stays;
 
-fn ground(state: &StateDir) -> (Core, Trust) {
+/// The parts of a node over `state`.
+pub(crate) fn ground(state: &StateDir) -> (Core, Trust) {
     let (store, mut kept) = Store::open(&state.join("state.db")).unwrap();
     let (clock, stays) = (Arc::new(SystemClock), Arc::new(Stays::default()));
     let log = AuditLog::open(state.subdir("audit").unwrap(), clock.clone(), Tier::Primary);
@@ -58,7 +59,7 @@ async fn a_source_whose_removal_can_not_be_kept_stays_as_it_was() {
         (catalog.shown().count(), catalog.revision())
     };
     let before = shown();
-    crate::store::break_writes(&state.join("state.db"));
+    crate::store::break_writes(&state.join("state.db"), "source");
 
     assert!(matches!(sources.remove(&id, &trust).await, Err(SourceError::Store(_))));
     assert_eq!((shown(), sources.has(&id)), (before, true));

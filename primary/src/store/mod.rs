@@ -183,11 +183,12 @@ fn write_until_closed(mut connection: Connection, mut queue: mpsc::Receiver<Job>
     }
 }
 
-/// From now on nothing can be written to the store at `path`.
+/// From now on nothing can be written to `table` of the store at `path`.
 #[cfg(test)]
-pub(crate) fn break_writes(path: &std::path::Path) {
+pub(crate) fn break_writes(path: &std::path::Path, table: &str) {
+    let elsewhere = format!("ALTER TABLE {table} RENAME TO elsewhere");
     let breaking = rusqlite::Connection::open(path)
-        .and_then(|connection| connection.execute_batch("ALTER TABLE source RENAME TO elsewhere"));
+        .and_then(|connection| connection.execute_batch(&elsewhere));
     assert!(breaking.is_ok(), "{breaking:?}");
 }
 
