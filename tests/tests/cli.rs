@@ -251,6 +251,7 @@ async fn every_exit_code_is_seen_and_each_refusal_says_what_to_do() {
     refused(&mut shell, "sources add workspace --path /no/such", 2, "name a folder").await;
     refused(&mut shell, "settings set policy=never", 2, "confirm-risky").await;
     refused(&mut shell, "audit export --out /no/such/file", 1, "can't be written").await;
+    refused(&mut shell, "audit export --out /dev/null", 1, "there already; name another").await;
     let manifest = file(stage, "bad.json", &json!({"manifest": "x", "source": "../y"}));
     refused(&mut shell, &format!("sources add --manifest {manifest}"), 2, "  /source: ").await;
 

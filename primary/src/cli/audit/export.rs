@@ -42,7 +42,11 @@ pub(super) async fn run(args: &ExportArgs) -> Result<Answer, Failure> {
     let client = Client::find()?;
     let to_stdout = args.out == Path::new("-");
     let failed = |error: io::Error| {
-        let message = format!("{} can't be written: {error}", args.out.display());
+        let why = match error.kind() {
+            io::ErrorKind::AlreadyExists => "it is there already; name another".to_owned(),
+            _ => error.to_string(),
+        };
+        let message = format!("{} can't be written: {why}", args.out.display());
         Failure::new(Exit::Failed, "failed", message)
     };
     let mut out: Box<dyn Write + Send> = match to_stdout {
