@@ -12,6 +12,7 @@ mod agents;
 mod approvals;
 pub mod authorizer;
 mod bounds;
+mod deciding;
 mod freeze;
 mod grants;
 pub mod ledger;
