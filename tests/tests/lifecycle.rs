@@ -117,8 +117,10 @@ async fn an_agent_gives_back_its_own_token_and_nothing_else() {
 async fn a_revoked_agent_has_nothing_left() {
     let (stage, primary, ada) = Stage::with_ada().await;
     let token = ada.token(READ).await;
-    ada.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await;
+    let waits = ada.ask(&json!({WRITE: {"decision": "allow", "verbs": ["write"]}})).await.1;
     let revoked = primary.post("agents/revoke", &json!({"agentId": "ada", "reason": "left"})).await;
+    let recorded = primary.get("audit?type=agent.revoke").await["events"][0].clone();
+    assert_eq!(recorded["detail"]["denied"], json!([waits["pendingId"]]), "what ended with it");
     assert_eq!(
         (&revoked["enrollmentRevoked"], &revoked["grantsRemoved"]),
         (&json!(true), &json!(1))

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use serde_json::json;
 
+use super::revoke::ids;
 use super::{ChangeError, Trust};
 use crate::events::Decision;
 use crate::store::Change;
@@ -50,7 +51,7 @@ impl Trust {
         let mut changes = vec![Change::SetFrozen(true)];
         changes.extend(open.iter().cloned().map(denied));
         let record = Record::new(EventType::SettingsChange).outcome(RecordOutcome::Ok);
-        let record = record.detail(&json!({"frozen": true, "ended": frozen}));
+        let record = record.detail(&json!({"frozen": true, "ended": frozen, "denied": ids(&open)}));
         if let Err(error) = self.change(record, changes.clone()).await {
             // An emergency stop that the log can't hold is still one: it is kept, if it can be.
             self.core.store.commit(changes.clone()).await?;

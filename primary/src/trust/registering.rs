@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Trust;
 use super::approvals::AnswerError;
 use super::grants::Item;
+use super::revoke::ids;
 use super::sessions::Session;
 use crate::events::Decision;
 use crate::store::Change;
@@ -72,10 +73,12 @@ impl Trust {
         let _gate = self.gate.lock().await;
         let item = self.open_item(id)?.settled(PendingState::Approved);
         let told = told.agent(&item.agent).session(&item.session);
-        let told = told.detail(&json!({"by": "owner", "pendingId": item.id}));
         let prefix = format!("{}.", row.source.slug());
         let (mut changes, mut moot) = self.forgetting(&prefix);
         moot.retain(|other| other.id != item.id);
+        let told = told.detail(&json!({
+            "by": "owner", "pendingId": item.id, "denied": ids(&moot),
+        }));
         // The last word on an item counts, so this one's comes last.
         changes.push(Change::PutPending(item.clone()));
         changes.push(Change::PutExtension(row));

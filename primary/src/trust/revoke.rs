@@ -11,7 +11,7 @@ use plexus_shared::admit::token::VerifiedToken;
 use plexus_shared::audit::{EventType, Record, RecordOutcome};
 use plexus_shared::clock::Timestamp;
 use plexus_shared::gate::members::Whole;
-use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, TokenId};
+use plexus_shared::ids::{AgentId, BundleId, CapabilityId, EventId, PendingId, TokenId};
 use plexus_shared::model::constraint::Constraint;
 use plexus_shared::model::denial::{Code, Denial};
 use plexus_shared::model::scope::{ScopedToken, TokenScope};
@@ -114,7 +114,9 @@ impl Trust {
     ) -> Result<Revoked, ChangeError> {
         let Taking { record, changes, gone, moot, pairs } = self.taking(selector);
         let removed: Vec<_> = gone.iter().map(super::agents::tell).collect();
-        let detail = json!({"reason": reason, "selector": tell(selector), "removed": removed});
+        let detail = json!({
+            "reason": reason, "selector": tell(selector), "removed": removed, "denied": ids(&moot),
+        });
         let record = record.outcome(RecordOutcome::Ok).detail(&detail);
         let audit_id = Some(self.change(record, changes).await?);
         for row in &moot {
@@ -238,7 +240,9 @@ impl Trust {
         let record = Record::new(EventType::AgentRevoke)
             .agent(agent)
             .outcome(RecordOutcome::Ok)
-            .detail(&json!({"reason": reason, "removed": removed, "deleted": delete}));
+            .detail(&json!({
+                "reason": reason, "removed": removed, "denied": ids(&open), "deleted": delete,
+            }));
         let audit_id = self.change(record, changes).await?;
         open.iter().for_each(|row| self.tell_resolved(row, Decision::Denied, None));
         let jtis = self.tell_struck(self.sessions.strike_of(agent, |_| true), "agent revoked");
@@ -305,6 +309,11 @@ impl Trust {
         });
         standing.collect()
     }
+}
+
+/// Which questions ended with something else: its record names them.
+pub(super) fn ids(moot: &[PendingRow]) -> Vec<&PendingId> {
+    moot.iter().map(|row| &row.id).collect()
 }
 
 fn tell(selector: &Selector) -> serde_json::Value {
